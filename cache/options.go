@@ -1,0 +1,72 @@
+package cache
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+)
+
+// The staging labels that Secrets Manager itself moves. A secret may carry
+// others.
+const (
+	Current  = "AWSCURRENT"  // the version in use
+	Pending  = "AWSPENDING"  // the version that a rotation is bringing in
+	Previous = "AWSPREVIOUS" // the version that was in use before
+)
+
+// An API reads secret values. [*secretsmanager.Client] is one. It must be safe
+// for concurrent use.
+type API interface {
+	GetSecretValue(context.Context, *secretsmanager.GetSecretValueInput, ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error)
+}
+
+// Options are the settings of a [Cache]. The zero value of each field is its
+// documented default.
+type Options struct {
+	// TTL is how long a value is served without asking the service again,
+	// counted from the start of the call that read it. Default 5 minutes.
+	TTL time.Duration
+
+	// MinRefresh is the least time between two forced reads of one secret and
+	// label; [Cache.Refresh] and [Cache.RefreshIf] return what is held inside
+	// it. Default 1 second. Negative: no limit.
+	MinRefresh time.Duration
+
+	// FetchTimeout bounds one read, the client's own attempts included. No
+	// reader's context does: readers share the call. Default 10 seconds.
+	FetchTimeout time.Duration
+
+	// Logger gets reads at Debug and failures at Warn, never a value. Default:
+	// silent.
+	Logger *slog.Logger
+}
+
+// withDefaults returns a copy with every zero field filled in.
+func (o *Options) withDefaults() (Options, error) {
+	var opts Options
+	if o != nil {
+		opts = *o
+	}
+	if opts.TTL < 0 {
+		return opts, fmt.Errorf("cache: Options.TTL is %v; leave it zero for the default", opts.TTL)
+	}
+	if opts.FetchTimeout < 0 {
+		return opts, fmt.Errorf("cache: Options.FetchTimeout is %v; leave it zero for the default", opts.FetchTimeout)
+	}
+	if opts.TTL == 0 {
+		opts.TTL = 5 * time.Minute
+	}
+	if opts.MinRefresh == 0 {
+		opts.MinRefresh = time.Second
+	}
+	if opts.FetchTimeout == 0 {
+		opts.FetchTimeout = 10 * time.Second
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	return opts, nil
+}

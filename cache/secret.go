@@ -1,0 +1,123 @@
+package cache
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+
+	"github.com/keyturn/keyturn/internal/redact"
+)
+
+// mark is embedded under this name so that only its methods show, not a field.
+type mark = redact.Mark
+
+// A Secret is one version of a secret as one call of GetSecretValue returned
+// it. It is immutable, shared by all readers, and safe for concurrent use.
+//
+// It never shows its value: every fmt verb, log/slog, encoding/json and
+// encoding/xml print "[redacted]", whether the Secret is printed itself or lies
+// in another value. Only Text, Bytes and Decode give the value away.
+type Secret struct {
+	mark
+
+	arn       string
+	name      string
+	versionID string
+	stages    []string
+	created   time.Time
+	fetched   time.Time // start of the call, with its monotonic reading
+
+	// A closure, not a string: fmt prints an unexported field by reflection
+	// and would find the string.
+	reveal func() string
+}
+
+// newSecret copies what a call that began at fetched returned.
+func newSecret(out *secretsmanager.GetSecretValueOutput, fetched time.Time) *Secret {
+	value := aws.ToString(out.SecretString)
+	if out.SecretString == nil {
+		value = string(out.SecretBinary)
+	}
+	return &Secret{
+		arn:       aws.ToString(out.ARN),
+		name:      aws.ToString(out.Name),
+		versionID: aws.ToString(out.VersionId),
+		stages:    slices.Clone(out.VersionStages),
+		created:   aws.ToTime(out.CreatedDate),
+		fetched:   fetched,
+		reveal:    redact.Hide(value),
+	}
+}
+
+// ARN returns the full ARN of the secret.
+func (s *Secret) ARN() string { return s.arn }
+
+// Name returns the friendly name of the secret.
+func (s *Secret) Name() string { return s.name }
+
+// VersionID returns the unique identifier of this version. Two Secrets of one
+// ARN with the same version ID have the same value: the service never changes
+// the contents of a version.
+func (s *Secret) VersionID() string { return s.versionID }
+
+// Stages returns the staging labels that were attached to this version when it
+// was read. The slice is the caller's. Labels move: an old Secret shows where
+// they were.
+func (s *Secret) Stages() []string { return slices.Clone(s.stages) }
+
+// Created returns when this version was created.
+func (s *Secret) Created() time.Time { return s.created }
+
+// Fetched returns the start of the call that read this version. What the
+// service did after that instant, the Secret may not show.
+func (s *Secret) Fetched() time.Time { return s.fetched }
+
+// Age returns how long ago that was.
+func (s *Secret) Age() time.Duration { return time.Since(s.fetched) }
+
+// Text returns the value as a string: the SecretString, or the SecretBinary's
+// bytes unchanged.
+func (s *Secret) Text() string { return s.reveal() }
+
+// Bytes returns the value as bytes: the SecretBinary, or the SecretString's
+// bytes. The slice is a copy and the caller's to change or to zero.
+func (s *Secret) Bytes() []byte { return []byte(s.reveal()) }
+
+// Decode decodes the value as JSON into v, as [json.Unmarshal] does. Its error
+// names the secret, the version, the field and the type, and never quotes the
+// value, which the errors of encoding/json, strconv and time do; for the same
+// reason it wraps none of them.
+func (s *Secret) Decode(v any) error {
+	err := json.Unmarshal([]byte(s.reveal()), v)
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("cache: secret %q (version %s): %s", s.name, s.versionID, decodeProblem(err, v))
+}
+
+// decodeProblem says what is wrong without any text of err, in which the value
+// may stand.
+func decodeProblem(err error, v any) string {
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+		return fmt.Sprintf("not valid JSON (at byte %d)", syntax.Offset)
+	}
+	if mismatch, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		// Value is a kind ("string", "object"), for numbers with the number itself behind it.
+		kind, _, _ := strings.Cut(mismatch.Value, " ")
+		if mismatch.Field == "" {
+			return fmt.Sprintf("a JSON %s cannot be decoded into %s", kind, mismatch.Type)
+		}
+		return fmt.Sprintf("field %q: a JSON %s cannot be decoded into %s", mismatch.Field, kind, mismatch.Type)
+	}
+	if invalid, ok := errors.AsType[*json.InvalidUnmarshalError](err); ok {
+		return invalid.Error() // speaks of v's type alone
+	}
+	return fmt.Sprintf("a field's own decoding into %v fails (%T)", reflect.TypeOf(v), err)
+}
