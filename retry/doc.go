@@ -1,0 +1,34 @@
+// Package retry finds the version of a secret that a target accepts.
+//
+// While a password is being rotated there are seconds in which the database
+// already wants the new one and Secrets Manager still calls the old one
+// AWSCURRENT. A [Retrier] gets a caller through them:
+//
+//	r := retry.New(c, "prod/api", isUnauthorized, nil)
+//	err := r.Do(ctx, func(ctx context.Context, s *cache.Secret) error {
+//		return client.Login(ctx, s.Text())
+//	})
+//
+// # Which versions are tried
+//
+// In this order, each once, and at most three: AWSCURRENT as the cache holds it;
+// AWSCURRENT read again; AWSPENDING, which the target may want already;
+// AWSCURRENT once more, for the label may just have moved; AWSPREVIOUS, for a
+// read replica that lags behind. A version that was refused is left alone by
+// everybody until there is a reason to think otherwise: the labels move, what
+// replaced it is refused too, or 30 seconds have passed.
+//
+// # How many logins fail
+//
+// One, and those that were in flight when the password changed. After a refusal,
+// and for a version that was not accepted within the last second, one caller
+// logs in and the others wait for the verdict. Where they all tried for
+// themselves, a pool of twenty connections would lock an account that allows ten
+// bad passwords.
+//
+// # When nothing is left
+//
+// If the labels say that a rotation is under way, or may not be read, Do waits
+// for it up to Options.Patience, without trying a password. Else it returns an
+// [*Error] at once.
+package retry

@@ -1,0 +1,179 @@
+package retry
+
+import (
+	"time"
+
+	"github.com/keyturn/keyturn/cache"
+)
+
+// standings is what a Retrier remembers of its target. Verdicts race: a login
+// that began before the password changed may succeed after one that began
+// later was refused. So every login takes a number at its start and every
+// verdict one when it is recorded, and a verdict counts only if its login began
+// after the latest opposite one was recorded.
+type standings struct {
+	count    uint64 // the last number given
+	versions map[string]*standing
+
+	accepted uint64 // number of the latest acceptance of any version
+	refusing bool   // a refusal was the last word: the gate is closed
+
+	refusedAt time.Time // of the latest refusal
+	current   string    // the version that AWSCURRENT was last seen on
+	readAt    time.Time // start of the read that saw it there
+}
+
+// A standing is what is remembered of one version.
+type standing struct {
+	accepted   uint64 // number of the latest acceptance, 0: none
+	acceptedAt time.Time
+	refused    uint64 // number of the latest refusal, whether it counted or not, 0: none
+	refusedAt  time.Time
+	err        error // the target's own, of that refusal
+
+	until      time.Time // end of the quarantine; zero: not in it
+	current    string    // where AWSCURRENT was at the refusal
+	pending    string    // where AWSPENDING was in the first read after it; "": not read yet
+	replacedBy string    // the version accepted while this one was in quarantine
+}
+
+// nowhere stands for a label that no version carries.
+const nowhere = "-"
+
+// of returns the standing of a version, which it makes if there is none.
+func (t *standings) of(version string) *standing {
+	st := t.versions[version]
+	if st != nil {
+		return st
+	}
+	if t.versions == nil {
+		t.versions = make(map[string]*standing)
+	}
+	// One version comes with every rotation: the oldest go, so that a program
+	// that runs for years does not grow.
+	for len(t.versions) >= 16 {
+		oldest := ""
+		for v, st := range t.versions {
+			if oldest == "" || max(st.accepted, st.refused) < max(t.versions[oldest].accepted, t.versions[oldest].refused) {
+				oldest = v
+			}
+		}
+		delete(t.versions, oldest)
+	}
+	st = &standing{}
+	t.versions[version] = st
+	return st
+}
+
+// number gives the next number.
+func (t *standings) number() uint64 {
+	t.count++
+	return t.count
+}
+
+// accept records that a login which began as number began was accepted. It
+// reports whether the verdict counts.
+func (t *standings) accept(version string, began uint64) bool {
+	st := t.of(version)
+	if began < st.refused {
+		return false // it began before the password changed
+	}
+	st.accepted, st.acceptedAt = t.number(), time.Now()
+	st.until, st.replacedBy = time.Time{}, ""
+	t.accepted, t.refusing = st.accepted, false
+	for v, other := range t.versions {
+		if v != version && t.quarantined(v) {
+			other.replacedBy = version
+		}
+	}
+	return true
+}
+
+// refuse records that a login which began as number began was refused with err.
+// It reports whether the verdict counts, and returns the versions whose
+// quarantine it ends.
+func (t *standings) refuse(version string, began uint64, err error) (counts bool, free []string) {
+	st, now := t.of(version), time.Now()
+	t.refusedAt = now
+	// Whether it counts or not, something has changed: from here on one login
+	// at a time, until one is accepted. Only of what is in quarantine it is no
+	// news: the stragglers of a change would close the gate one by one.
+	t.refusing = t.refusing || !t.quarantined(version)
+	counts = began > st.accepted
+	st.refused, st.refusedAt, st.err = t.number(), now, err
+	if !counts {
+		return false, nil // it began before the version was accepted
+	}
+	// What was refused had replaced another: it was a rollback, or the target
+	// is an endpoint over nodes that differ. So it is, too, if it has just
+	// accepted both; where neither was accepted, both passwords may be wrong,
+	// and trying them in turns would lock the account.
+	for v, other := range t.versions {
+		if v != version && t.quarantined(v) && (other.replacedBy == version || other.lately() && st.lately()) {
+			other.until, other.replacedBy = time.Time{}, ""
+			free = append(free, v)
+		}
+	}
+	st.until, st.current, st.pending = now.Add(quarantine), t.current, ""
+	return true, free
+}
+
+// lately reports whether the version was accepted no longer ago than a
+// quarantine lasts.
+func (st *standing) lately() bool {
+	return st.accepted > 0 && time.Since(st.acceptedAt) < quarantine
+}
+
+// quarantined reports whether the version must not be tried.
+func (t *standings) quarantined(version string) bool {
+	st := t.versions[version]
+	return st != nil && time.Now().Before(st.until)
+}
+
+// proven reports whether logins with the version may go ahead side by side.
+func (t *standings) proven(version string) bool {
+	st := t.versions[version]
+	return !t.refusing && st != nil && st.accepted > 0 && time.Since(st.acceptedAt) < provenFor
+}
+
+// sawCurrent takes note of a read of AWSCURRENT. If the label has moved since a
+// refusal, that version's quarantine is over.
+func (t *standings) sawCurrent(s *cache.Secret) {
+	if s.Fetched().Before(t.readAt) {
+		return
+	}
+	t.current, t.readAt = s.VersionID(), s.Fetched()
+	for _, st := range t.versions {
+		if st.current != "" && st.current != t.current {
+			st.until = time.Time{}
+		}
+	}
+}
+
+// sawPending takes note of a read of AWSPENDING that began at the given instant
+// and found it on version, or nowhere.
+func (t *standings) sawPending(version string, began time.Time) {
+	for _, st := range t.versions {
+		switch {
+		case st.until.IsZero() || began.Before(st.refusedAt):
+		case st.pending == "":
+			st.pending = version
+		case st.pending != version:
+			st.until = time.Time{}
+		}
+	}
+}
+
+// lastRefusal returns the target's own error of its latest refusal.
+func (t *standings) lastRefusal() error {
+	var last *standing
+	for _, st := range t.versions {
+		if st.err != nil && (last == nil || st.refused > last.refused) {
+			last = st
+		}
+	}
+	if last == nil {
+		return nil
+	}
+	return last.err
+}
