@@ -1,0 +1,38 @@
+// Package smtest is an AWS Secrets Manager that runs inside the process: for
+// tests, for demos and for local development.
+//
+//	srv := smtest.New(nil)
+//	defer srv.Close()
+//	srv.Put("prod/db", `{"username":"app","password":"one"}`)
+//	client := srv.Client() // a real *secretsmanager.Client
+//
+// It is the service, not a mock script: it speaks the wire protocol, keeps
+// secrets, versions and staging labels by the service's rules, answers with
+// the service's error codes and texts, and runs rotations. A [Server] is an
+// [net/http.Handler]; [Server.Client] calls it on the caller's own goroutine,
+// without a socket, so that it works inside a testing/synctest bubble, where
+// its clock is the bubble's.
+//
+// # Rotation
+//
+// [Server.AddFunction] registers a rotation function under the ARN that
+// RotateSecret then names; [Lambda] turns a handler as lambda.Start takes it
+// into one. RotateSecret answers at once and the four steps run behind it:
+// [Server.Wait] waits for their end and tells how it was. [Server.Rotate] is the
+// short way for a test that only needs a secret to change: one whole rotation,
+// to a known value, done when it returns.
+//
+// # Faults
+//
+//	srv.Inject(smtest.Fault{Operation: "GetSecretValue", Times: 2, Err: smtest.Throttling})
+//	srv.Inject(smtest.Fault{SecretID: "prod/db", DelayAnswer: time.Second})
+//
+// A [Fault] delays calls, fails them, or stops them at a hook before or after
+// their effect. [Server.Calls] tells what was called.
+//
+// # Concurrency
+//
+// All methods of a Server may be called at the same time by many goroutines. No
+// lock is held while a fault delays a call, a hook runs or a rotation function
+// is called, so all of those may call the server again.
+package smtest

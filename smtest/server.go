@@ -1,0 +1,144 @@
+package smtest
+
+import (
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// Options are the settings of a [Server]. Nil, and each zero field, stand for
+// the default.
+type Options struct {
+	// Region is the AWS Region in the ARNs, us-east-1 by default.
+	Region string
+
+	// Account is the AWS account in the ARNs, 123456789012 by default.
+	Account string
+
+	// Logger gets every call at debug level, and each rotation step that fails
+	// at warning level. It never gets a secret's value. Nil: silent.
+	Logger *slog.Logger
+}
+
+func (o *Options) withDefaults() Options {
+	var out Options
+	if o != nil {
+		out = *o
+	}
+	if out.Region == "" {
+		out.Region = "us-east-1"
+	}
+	if out.Account == "" {
+		out.Account = "123456789012"
+	}
+	if out.Logger == nil {
+		out.Logger = slog.New(slog.DiscardHandler)
+	}
+	return out
+}
+
+// A Server is a Secrets Manager with its own secrets. [New] makes one; the zero
+// Server is not usable. All methods may be called concurrently.
+type Server struct {
+	opts Options
+
+	mu     sync.Mutex // protects following, and everything that hangs on store
+	closed bool
+	store  *store
+	funcs  map[string]Function // by ARN
+	runs   map[*rotation]struct{}
+	faults []*injected
+	log    callLog
+}
+
+// New returns an empty server. It opens no socket and starts no goroutine. The
+// caller must Close it if secrets are rotated.
+func New(opts *Options) *Server {
+	o := opts.withDefaults()
+	return &Server{
+		opts:  o,
+		store: newStore(o.Region, o.Account),
+		funcs: make(map[string]Function),
+		runs:  make(map[*rotation]struct{}),
+	}
+}
+
+// storeFor returns the secrets that a request sees. There is one Region and one
+// account now, whatever the request is signed for; this is where others come in.
+func (s *Server) storeForLocked(*request) *store {
+	return s.store
+}
+
+// Put makes value the AWSCURRENT version of the secret, which is created if it
+// does not exist, and returns the new version's id. It is not in the call log
+// and no [Fault] applies to it. name may also be the ARN of an existing secret.
+//
+// It is meant for setting up a test that cannot go on without it, so it returns
+// no error: it panics, with the service's error text and never with the value,
+// if the name is not valid, the value is empty or longer than 65,536 bytes, the
+// secret is marked for deletion or the server is closed.
+func (s *Server) Put(name, value string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	id, err := s.putLocked(name, value)
+	if err != nil {
+		panic("smtest: put " + quote(name) + ": " + err.Error())
+	}
+	return id
+}
+
+func (s *Server) putLocked(name, value string) (string, *Error) {
+	if s.closed {
+		return "", errClosed
+	}
+	val, err := newPayload(&value, nil)
+	if err != nil {
+		return "", err
+	}
+	now := timestamp()
+	sec, err := s.store.find(name, now)
+	switch {
+	case err == nil:
+		if err := sec.checkNotDeleted(); err != nil {
+			return "", err
+		}
+	case err.Code == codeNotFound && !isARN(name):
+		if err := checkName(name); err != nil {
+			return "", err
+		}
+		sec = s.store.add(name, now)
+	default:
+		return "", err
+	}
+	v, err := sec.put(newID(), val, []string{labelCurrent}, now)
+	if err != nil {
+		return "", err
+	}
+	return v.id, nil
+}
+
+// Close ends the server: it cancels the context of every running rotation,
+// waits until their functions have returned, and makes every later request
+// fail with the error code ServerClosed, which the SDK does not retry. It may be
+// called more than once and concurrently; each call waits. A rotation function
+// must not call it.
+func (s *Server) Close() {
+	s.mu.Lock()
+	s.closed = true
+	runs := make([]*rotation, 0, len(s.runs))
+	for r := range s.runs {
+		runs = append(runs, r)
+	}
+	s.mu.Unlock()
+	for _, r := range runs {
+		r.cancel()
+	}
+	for _, r := range runs {
+		<-r.done
+	}
+}
+
+// timestamp is the present as the service keeps it: in milliseconds.
+func timestamp() time.Time {
+	return time.Now().UTC().Truncate(time.Millisecond)
+}
