@@ -1,0 +1,4 @@
+package pgserver
+
+// FindBinaries is what Start looks with.
+var FindBinaries = findBinaries

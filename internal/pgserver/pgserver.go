@@ -1,0 +1,316 @@
+// Package pgserver runs a private PostgreSQL server for tests and demos: a data
+// folder of its own, a free port of 127.0.0.1, gone when the process is gone.
+//
+// It is no test package and does not import testing, because the programs in
+// examples/ start one too. It does not replace a container: the binaries have
+// to be on the machine (see [Start]).
+package pgserver
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/keyturn/keyturn/internal/redact"
+)
+
+// Options say how the server is run. The zero value is a server with
+// PostgreSQL's own defaults, where durability is traded for speed.
+type Options struct {
+	// MaxConnections is the server's max_connections, of which PostgreSQL keeps
+	// three for superusers. 0: 100.
+	MaxConnections int
+
+	// Settings are further server settings, as in postgresql.conf:
+	// {"log_statement": "all"}. They win over those of this package.
+	Settings map[string]string
+
+	// Files are written into the data folder, readable by the server alone,
+	// before it starts: certificates, mostly. A relative path in Settings
+	// ("ssl_key_file": "server.key") is relative to that folder.
+	Files map[string][]byte
+}
+
+const (
+	host      = "127.0.0.1"
+	superuser = "postgres"
+
+	// logPrefix is what [Server.FailedLogins] parses: time in ms, pid, SQLSTATE, user.
+	logPrefix = "%m [%p] %e %u "
+
+	portAttempts = 10
+	stopWait     = 10 * time.Second
+)
+
+// Server is a running PostgreSQL server. All methods may be called concurrently.
+type Server struct {
+	dir      string
+	port     int
+	password func() string // of the superuser
+	cfg      *pgx.ConnConfig
+	proc     *process
+
+	stop    sync.Once
+	stopErr error
+}
+
+// Start starts a server and returns when it accepts connections.
+//
+// The binaries (initdb, postgres) are looked for in the folder that the
+// environment variable KEYTURN_POSTGRES_BIN names, and nowhere else if it is
+// set; then in PATH; then where Debian and Homebrew put them, newest first.
+//
+// The context governs the start alone: when it ends early nothing is left
+// behind, and a server that has started outlives it. Call [Server.Stop]. A
+// process that ends without doing so takes its server along, but leaves the
+// data folder in [os.TempDir].
+func Start(ctx context.Context, opts *Options) (_ *Server, err error) {
+	var o Options
+	if opts != nil {
+		o = *opts
+	}
+	if err := supported(); err != nil {
+		return nil, err
+	}
+	bin, err := findBinaries()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "keyturn-pg-")
+	if err != nil {
+		return nil, fmt.Errorf("pgserver: %w", err)
+	}
+	s := &Server{dir: dir, password: redact.Hide(rand.Text())}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Stop())
+		}
+	}()
+	if err := handOver(dir); err != nil {
+		return nil, fmt.Errorf("pgserver: %w", err)
+	}
+	if err := s.initdb(ctx, bin, o.Files); err != nil {
+		return nil, err
+	}
+	// The port is free when it is chosen, and may be taken when it is used:
+	// there is no way to hand a listening socket to postgres.
+	for range portAttempts {
+		err = s.run(ctx, bin, o)
+		if !errors.Is(err, errPortTaken) {
+			break
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s, s.configure()
+}
+
+func (s *Server) dataDir() string { return filepath.Join(s.dir, "data") }
+
+// LogFile returns the path of the server's log.
+func (s *Server) LogFile() string { return filepath.Join(s.dir, "server.log") }
+
+// initdb makes the data folder. The superuser's password goes through a file:
+// everybody on the machine can read a command line.
+func (s *Server) initdb(ctx context.Context, bin string, files map[string][]byte) error {
+	pwfile := filepath.Join(s.dir, "pw")
+	if err := writeFile(pwfile, []byte(s.password()+"\n")); err != nil {
+		return err
+	}
+	log := filepath.Join(s.dir, "initdb.log")
+	p, err := start(ctx, s.dir, log, filepath.Join(bin, "initdb"),
+		"--pgdata="+s.dataDir(), "--username="+superuser, "--pwfile="+pwfile,
+		"--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync")
+	if err != nil {
+		return err
+	}
+	select {
+	case <-p.done:
+	case <-ctx.Done():
+		p.kill()
+		<-p.done
+		return fmt.Errorf("pgserver: initdb: %w", context.Cause(ctx))
+	}
+	if p.err != nil {
+		return fmt.Errorf("pgserver: initdb: %w\n%s", p.err, tail(log))
+	}
+	if err := os.Remove(pwfile); err != nil {
+		return fmt.Errorf("pgserver: %w", err)
+	}
+	for name, content := range files {
+		if err := writeFile(filepath.Join(s.dataDir(), name), content); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var errPortTaken = errors.New("pgserver: the port was taken by somebody else")
+
+// run starts postgres on a free port and waits until it is ready.
+func (s *Server) run(ctx context.Context, bin string, o Options) error {
+	port, err := freePort()
+	if err != nil {
+		return err
+	}
+	s.port = port
+	args := []string{"-D", s.dataDir()}
+	settings := s.settings(o)
+	for _, name := range slices.Sorted(maps.Keys(settings)) {
+		args = append(args, "-c", name+"="+settings[name])
+	}
+	if err := os.RemoveAll(s.LogFile()); err != nil {
+		return fmt.Errorf("pgserver: %w", err)
+	}
+	p, err := start(ctx, s.dataDir(), s.LogFile(), filepath.Join(bin, "postgres"), args...)
+	if err != nil {
+		return err
+	}
+	s.proc = p
+
+	// What pg_ctl does: the server writes its state into its pid file. Trying
+	// to connect until it works would fill the log that tests count logins in.
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-p.done:
+			if strings.Contains(tail(s.LogFile()), "Address already in use") {
+				return errPortTaken
+			}
+			return fmt.Errorf("pgserver: postgres ended while starting: %w\n%s", p.err, tail(s.LogFile()))
+		case <-ctx.Done():
+			return fmt.Errorf("pgserver: waiting for postgres: %w", context.Cause(ctx))
+		case <-tick.C:
+			pid, _ := os.ReadFile(filepath.Join(s.dataDir(), "postmaster.pid"))
+			lines := strings.Split(string(pid), "\n")
+			if len(lines) > 7 && strings.TrimSpace(lines[7]) == "ready" {
+				return nil
+			}
+		}
+	}
+}
+
+func (s *Server) settings(o Options) map[string]string {
+	connections := 100
+	if o.MaxConnections > 0 {
+		connections = o.MaxConnections
+	}
+	m := map[string]string{
+		"listen_addresses":        host,
+		"port":                    strconv.Itoa(s.port),
+		"unix_socket_directories": "",
+		"max_connections":         strconv.Itoa(connections),
+		"shared_buffers":          "16MB",
+		"fsync":                   "off",
+		"synchronous_commit":      "off",
+		"full_page_writes":        "off",
+		"logging_collector":       "off",
+		"log_destination":         "stderr",
+		"log_connections":         "on",
+		"log_line_prefix":         logPrefix,
+		"lc_messages":             "C",
+	}
+	maps.Copy(m, o.Settings)
+	return m
+}
+
+// configure parses the superuser's configuration once. The password stays out
+// of it until somebody asks: a pgx configuration prints what it holds.
+func (s *Server) configure() error {
+	cfg, err := pgx.ParseConfig(fmt.Sprintf(
+		"host=%s port=%d user=%s password=none dbname=postgres sslmode=disable", host, s.port, superuser))
+	if err != nil {
+		return fmt.Errorf("pgserver: %w", err)
+	}
+	cfg.Password = ""
+	s.cfg = cfg
+	return nil
+}
+
+// Stop ends the server, cutting the connections it has, and removes its folder.
+// It waits for both, not longer than about ten seconds. Only the first call
+// does anything; all return the same error.
+func (s *Server) Stop() error {
+	s.stop.Do(func() {
+		if s.proc != nil {
+			s.proc.interrupt()
+			timer := time.NewTimer(stopWait)
+			defer timer.Stop()
+			select {
+			case <-s.proc.done:
+			case <-timer.C:
+				s.proc.kill()
+				<-s.proc.done
+			}
+		}
+		// Killed servers leave children that end by themselves a moment later.
+		for range 50 {
+			if s.stopErr = os.RemoveAll(s.dir); s.stopErr == nil {
+				return
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		s.stopErr = fmt.Errorf("pgserver: %w", s.stopErr)
+	})
+	return s.stopErr
+}
+
+// Host returns the address the server listens on.
+func (s *Server) Host() string { return host }
+
+// Port returns the port the server listens on.
+func (s *Server) Port() int { return s.port }
+
+// Dir returns the folder that holds all files of the server.
+func (s *Server) Dir() string { return s.dir }
+
+// ConnConfig returns a new configuration that logs in as superuser, to the
+// database "postgres". It holds the password in a plain field: do not print it.
+func (s *Server) ConnConfig() *pgx.ConnConfig {
+	cfg := s.cfg.Copy()
+	cfg.Password = s.password()
+	return cfg
+}
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp4", net.JoinHostPort(host, "0"))
+	if err != nil {
+		return 0, fmt.Errorf("pgserver: %w", err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// writeFile writes a file that only the server's user may read.
+func writeFile(path string, content []byte) error {
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		return fmt.Errorf("pgserver: %w", err)
+	}
+	if err := handOver(path); err != nil {
+		return fmt.Errorf("pgserver: %w", err)
+	}
+	return nil
+}
+
+// tail returns the end of a log, for an error text.
+func tail(path string) string {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err.Error()
+	}
+	return strings.TrimSpace(string(b[max(0, len(b)-2000):]))
+}
