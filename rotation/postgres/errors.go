@@ -1,0 +1,47 @@
+package postgres
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/keyturn/keyturn/rotation"
+)
+
+// SQLSTATEs that are treated in a way of their own.
+const (
+	invalidPassword      = "28P01"
+	invalidAuthorization = "28000" // no login right, no line in pg_hba.conf
+	readOnlyTransaction  = "25006"
+)
+
+// connectError rebuilds a pgx error without the configuration that it carries,
+// in which the password is. What the error wraps is kept: the server's answer,
+// the network's error, the context's.
+func (c *credential) connectError(err error) error {
+	if e, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+		err = e.Unwrap()
+	}
+	err = fmt.Errorf("logging in to %s as %q: %w", c.address(), c.user, err)
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		switch e.Code {
+		case invalidPassword, invalidAuthorization:
+			return rotation.Refused(err)
+		}
+	}
+	return err
+}
+
+// wrap adds what was done. pgx's errors after the login hold no configuration,
+// and the statements hold no password.
+func (c *credential) wrap(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("%s on %s as %q: %w", what, c.address(), c.user, err)
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok && e.Code == readOnlyTransaction {
+		err = fmt.Errorf("%w: the host is a read replica, name the one that takes writes", err)
+	}
+	return err
+}

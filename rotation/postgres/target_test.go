@@ -1,0 +1,302 @@
+package postgres_test
+
+import (
+	"encoding/base64"
+	"errors"
+	"net"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/keyturn/keyturn/internal/pgserver"
+	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/postgres"
+)
+
+func TestRotation(t *testing.T) {
+	for _, test := range []struct{ name, user, password string }{
+		{"plain", "", "first"},
+		{"user to be quoted", `O'Dd "us;er\`, "first"},
+		{"old password to be quoted", "", `p'a"s\s w%o$r$d`},
+		{"old password not ASCII", "", "pässwörd"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := newFixture(t, test.user, test.password)
+			h := f.handler(nil)
+			before := test.password
+			for range 2 {
+				if err := f.rotate(h); err != nil {
+					t.Fatal(err)
+				}
+				f.checkRotated(before)
+				if got := f.password("AWSPREVIOUS"); got != before {
+					t.Error("AWSPREVIOUS is not the password from before")
+				}
+				before = f.password("AWSCURRENT")
+			}
+		})
+	}
+}
+
+// Passwords that somebody has put into AWSPENDING.
+func TestPasswords(t *testing.T) {
+	for _, password := range []string{`it's`, `"q"`, `back\slash\`, `a b `, `100%s%`, `$1`, `';DROP ROLE x;--`, strings.Repeat("long", 200)} {
+		t.Run(password[:min(3, len(password))], func(t *testing.T) {
+			f := newFixture(t, "", "first")
+			h := f.handler(nil)
+			target := postgres.NewTarget(nil)
+			current := rotation.NewValue(secret(server, f.user, "first", nil))
+			pending, err := current.With("password", password)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := target.Set(t.Context(), current, pending); err != nil {
+				t.Fatal(err)
+			}
+			if !f.logsIn(password) {
+				t.Error("the server refuses the password")
+			}
+			if err := target.Test(t.Context(), pending); err != nil {
+				t.Error(err)
+			}
+			// And from it to the next.
+			f.Put(secretName, pending.Text())
+			if err := f.rotate(h); err != nil {
+				t.Fatal(err)
+			}
+			f.checkRotated(password)
+		})
+	}
+}
+
+func TestPasswordNotASCII(t *testing.T) {
+	f := newFixture(t, "", "first")
+	for _, password := range []string{"pässword", "tab\there", "del\x7f"} {
+		current := rotation.NewValue(secret(server, f.user, "first", nil))
+		err := postgres.NewTarget(nil).Set(t.Context(), current, rotation.NewValue(secret(server, f.user, password, nil)))
+		if err == nil || !strings.Contains(err.Error(), "printable ASCII") || strings.Contains(err.Error(), password) {
+			t.Errorf("Set(%q) = %v, want an error that says printable ASCII", password, err)
+		}
+	}
+	if !f.logsIn("first") {
+		t.Error("the password has changed")
+	}
+}
+
+// What the server stores is what it would have made of the password itself.
+func TestPasswordEncryption(t *testing.T) {
+	for encryption, prefix := range map[string]string{"scram-sha-256": "SCRAM-SHA-256$4096:", "md5": "md5"} {
+		t.Run(encryption, func(t *testing.T) {
+			f := newFixture(t, "", "first")
+			admin, err := pgx.ConnectConfig(t.Context(), server.ConnConfig())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = admin.Close(t.Context()) }()
+			id := pgx.Identifier{f.user}.Sanitize()
+			if _, err := admin.Exec(t.Context(), "ALTER ROLE "+id+" SET password_encryption = '"+encryption+"'"); err != nil {
+				t.Fatal(err)
+			}
+			current := rotation.NewValue(secret(server, f.user, "first", nil))
+			pending := rotation.NewValue(secret(server, f.user, "second", nil))
+			if err := postgres.NewTarget(nil).Set(t.Context(), current, pending); err != nil {
+				t.Fatal(err)
+			}
+			var stored string
+			if err := admin.QueryRow(t.Context(), "SELECT rolpassword FROM pg_authid WHERE rolname = $1", f.user).Scan(&stored); err != nil {
+				t.Fatal(err)
+			}
+			if !strings.HasPrefix(stored, prefix) {
+				t.Errorf("the server stores %.20q..., want %q", stored, prefix)
+			}
+			if encryption == "md5" {
+				// pg_hba.conf asks for SCRAM here, which such a user cannot do.
+				if want := "md5" + md5Hex("second"+f.user); stored != want {
+					t.Errorf("the server stores %q, want %q", stored, want)
+				}
+			} else if !f.logsIn("second") {
+				t.Error("the server refuses the password")
+			}
+		})
+	}
+}
+
+// All steps and all statements, the commit included: wherever the process dies,
+// AWSCURRENT or AWSPENDING logs in, and repeating the rotation completes it.
+func TestKilled(t *testing.T) {
+	f, l := newFixture(t, "", "first"), &life{}
+	target := postgres.NewTarget(&postgres.Options{DialFunc: l.dial})
+	h := rotation.NewHandler(mortal{f.client, l}, target, nil)
+	for n := 1; ; n++ {
+		l.begin(0)
+		before := f.password("AWSCURRENT")
+		token := f.begin()
+		l.begin(n)
+		err := run(t.Context(), h, token, steps...)
+		if !l.over() {
+			if n < 40 {
+				t.Fatalf("a rotation has but %d moments to be killed at", n)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("killed at %d moments", n-1)
+			return
+		}
+		l.begin(0)
+		if !f.logsIn(f.password("AWSCURRENT")) && !f.logsIn(f.password("AWSPENDING")) {
+			t.Fatalf("killed at %d: neither AWSCURRENT nor AWSPENDING logs in", n)
+		}
+		if err := run(t.Context(), h, token, steps...); err != nil {
+			t.Fatalf("killed at %d: %v", n, err)
+		}
+		f.checkRotated(before)
+	}
+}
+
+// Killed between two steps, and each step twice.
+func TestRepeated(t *testing.T) {
+	f := newFixture(t, "", "first")
+	h := f.handler(nil)
+	for stop := range len(steps) + 1 {
+		before := f.password("AWSCURRENT")
+		token := f.begin()
+		if err := run(t.Context(), h, token, steps[:stop]...); err != nil {
+			t.Fatal(err)
+		}
+		if stop > 0 {
+			if err := run(t.Context(), h, token, steps[stop-1]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := run(t.Context(), h, token, steps...); err != nil {
+			t.Fatalf("killed after %q: %v", steps[:stop], err)
+		}
+		f.checkRotated(before)
+	}
+}
+
+// The same event delivered twice at once: both changes of the password meet in
+// the server's catalog, which lets one of them fail.
+func TestConcurrent(t *testing.T) {
+	f := newFixture(t, "", "first")
+	h := f.handler(nil)
+	for range 5 {
+		before := f.password("AWSCURRENT")
+		token := f.begin()
+		for _, step := range steps {
+			var wg sync.WaitGroup
+			for range 3 {
+				wg.Go(func() {
+					if err := run(t.Context(), h, token, step); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			wg.Wait()
+		}
+		f.checkRotated(before)
+	}
+}
+
+// With log_statement=all, no password is in the server's log, in any coding
+// that it might have there.
+func TestServerLog(t *testing.T) {
+	f := newFixture(t, "", `first'one`)
+	h := f.handler(nil)
+	passwords := []string{`first'one`}
+	for range 3 {
+		if err := f.rotate(h); err != nil {
+			t.Fatal(err)
+		}
+		passwords = append(passwords, f.password("AWSCURRENT"))
+	}
+	// A statement that fails is logged too.
+	if _, err := adminExec(t, "ALTER ROLE "+f.user+" SET default_transaction_read_only = on"); err != nil {
+		t.Fatal(err)
+	}
+	token := f.begin()
+	if err := run(t.Context(), h, token, steps[:2]...); err == nil {
+		t.Fatal("the password was set in a read-only transaction")
+	}
+	passwords = append(passwords, f.password("AWSPENDING"))
+
+	log, err := server.Log()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(log, "ALTER ROLE \""+f.user+"\" PASSWORD 'SCRAM-SHA-256$"); n < 4 {
+		t.Errorf("the log has %d of the statements, so it cannot tell", n)
+	}
+	for _, password := range passwords {
+		for _, coded := range []string{
+			password, strings.ReplaceAll(password, "'", "''"), url.QueryEscape(password),
+			base64.StdEncoding.EncodeToString([]byte(password)),
+		} {
+			if strings.Contains(log, coded) {
+				t.Error("a password is in the server's log")
+			}
+		}
+	}
+}
+
+func adminExec(t *testing.T, sql string) (pgconn.CommandTag, error) {
+	t.Helper()
+	conn, err := pgx.ConnectConfig(t.Context(), server.ConnConfig())
+	if err != nil {
+		return pgconn.CommandTag{}, err
+	}
+	defer func() { _ = conn.Close(t.Context()) }()
+	return conn.Exec(t.Context(), sql)
+}
+
+// A server that does not answer is no server that refuses: AWSPREVIOUS is not
+// tried, and nothing is called a wrong password.
+func TestServerDown(t *testing.T) {
+	own, err := pgserver.Start(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = own.Stop() }()
+	f := newFixture(t, "", "first")
+	f.user = newUser(t, own, "", "first")
+	f.Put(secretName, secret(own, f.user, "first", nil))
+	h := f.handler(nil)
+	token := f.begin()
+	if err := run(t.Context(), h, token, steps[0]); err != nil {
+		t.Fatal(err)
+	}
+	if err := own.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range steps[1:3] {
+		err := run(t.Context(), h, token, step)
+		if err == nil || errors.Is(err, rotation.ErrRefused) || !strings.Contains(err.Error(), "no verdict") {
+			t.Errorf("%s, the server being down: %v, want an error that says no verdict", step, err)
+		}
+		if _, ok := errors.AsType[*net.OpError](err); !ok {
+			t.Errorf("%s: the network's error is not wrapped: %v", step, err)
+		}
+	}
+}
+
+// Without a password being asked for, a login proves nothing.
+func TestTrust(t *testing.T) {
+	own, err := pgserver.Start(t.Context(), &pgserver.Options{
+		Files:    map[string][]byte{"trust.conf": []byte("host all all 127.0.0.1/32 trust\n")},
+		Settings: map[string]string{"hba_file": "trust.conf"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = own.Stop() }()
+	user := newUser(t, own, "", "first")
+	err = postgres.NewTarget(nil).Test(t.Context(), rotation.NewValue(secret(own, user, "anything", nil)))
+	if err == nil || errors.Is(err, rotation.ErrRefused) || !strings.Contains(err.Error(), "auth") {
+		t.Errorf("Test on a server that asks for no password = %v, want an error that is no refusal", err)
+	}
+}

@@ -1,0 +1,128 @@
+package postgres_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"math/big"
+	"net"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyturn/keyturn/internal/pgserver"
+	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/postgres"
+)
+
+// certificate returns a self-signed one, as PEM, for the given names.
+func certificate(t *testing.T, ips ...string) (cert, key []byte) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		DNSNames: []string{"db.example.com"}, IsCA: true, BasicConstraintsValid: true,
+	}
+	for _, ip := range ips {
+		tmpl.IPAddresses = append(tmpl.IPAddresses, net.ParseIP(ip))
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &private.PublicKey, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
+}
+
+// Which connections are encrypted, and that one which fails to be is not tried
+// in the clear.
+func TestTLS(t *testing.T) {
+	cert, key := certificate(t, "127.0.0.1")
+	own, err := pgserver.Start(t.Context(), &pgserver.Options{
+		Files:    map[string][]byte{"server.crt": cert, "server.key": key},
+		Settings: map[string]string{"ssl": "on"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = own.Stop() }()
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(cert)
+
+	for _, test := range []struct {
+		name string
+		srv  *pgserver.Server
+		host string
+		ssl  any // nil: not there
+		own  bool
+		want string // "tls", "clear", or the error
+	}{
+		{"loopback", own, "127.0.0.1", nil, true, "clear"},
+		{"localhost", own, "localhost", nil, true, "clear"},
+		{"loopback and true", own, "127.0.0.1", true, true, "tls"},
+		{"a string", own, "127.0.0.1", "True", true, "tls"},
+		{"unknown authority", own, "127.0.0.1", true, false, "certificate signed by unknown authority"},
+		{"remote", own, "db.example.com", nil, true, "tls"},
+		{"remote and nonsense", own, "db.example.com", "prefer", true, "tls"},
+		{"remote, unknown authority", own, "db.example.com", nil, false, "certificate signed by unknown authority"},
+		{"remote, another name", own, "other.example.com", nil, true, "certificate is valid for db.example.com"},
+		{"remote, another address", own, "192.0.2.1", nil, true, "certificate is valid for 127.0.0.1"},
+		{"remote and false", own, "db.example.com", "FALSE", true, "clear"},
+		{"no TLS there, and true", server, "127.0.0.1", true, true, "refused TLS"},
+		{"no TLS there, remote", server, "db.example.com", nil, true, "refused TLS"},
+		{"no TLS there, remote and false", server, "db.example.com", false, true, "clear"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			user := newUser(t, test.srv, "", "first")
+			opts := &postgres.Options{
+				DialFunc: func(ctx context.Context, network, _ string) (net.Conn, error) {
+					return new(net.Dialer).DialContext(ctx, network, net.JoinHostPort(test.srv.Host(), strconv.Itoa(test.srv.Port())))
+				},
+			}
+			if test.own {
+				opts.TLS = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+			}
+			err := postgres.NewTarget(opts).Test(t.Context(),
+				rotation.NewValue(secret(test.srv, user, "first", map[string]any{"host": test.host, "ssl": test.ssl})))
+
+			log, logErr := test.srv.Log()
+			if logErr != nil {
+				t.Fatal(logErr)
+			}
+			var got string
+			for line := range strings.Lines(log) {
+				if strings.Contains(line, "connection authorized: user="+user+" ") {
+					got = "clear"
+					if strings.Contains(line, "SSL enabled") {
+						got = "tls"
+					}
+				}
+			}
+			if err != nil {
+				if got != "" {
+					t.Errorf("Test = %v, but the server has a login (%s)", err, got)
+				}
+				if errors.Is(err, rotation.ErrRefused) {
+					t.Errorf("a failure of TLS counts as a refusal: %v", err)
+				}
+				got = err.Error()
+			}
+			if got != test.want && !strings.Contains(got, test.want) {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
+	}
+}

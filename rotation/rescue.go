@@ -1,0 +1,129 @@
+package rotation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
+)
+
+// rescue sets AWSPENDING where AWSCURRENT is refused, as whatever version the
+// target accepts. Without it nobody could change the password any more.
+func (s *step) rescue(ctx context.Context, pending *Value, currentErr error) error {
+	why := []error{currentErr}
+	for _, attempt := range []func(context.Context, *Value) (refused, err error){
+		s.setAsPrevious, s.setMeanwhile, s.setAsUnlabelled,
+	} {
+		refused, err := attempt(ctx, pending)
+		if err != nil || refused == nil {
+			return err
+		}
+		why = append(why, refused)
+	}
+	return fmt.Errorf("no version of the secret logs in, so nobody is there to set the password: "+
+		"give the user the password of AWSCURRENT by hand, and let the rotation be repeated: %w", errors.Join(why...))
+}
+
+// setAsPrevious is for a target where AWSCURRENT has never arrived.
+func (s *step) setAsPrevious(ctx context.Context, pending *Value) (refused, err error) {
+	previous, err := s.get(ctx, &secretsmanager.GetSecretValueInput{
+		SecretId: aws.String(s.event.SecretID), VersionStage: aws.String(stagePrevious),
+	})
+	if isNotFound(err) {
+		return errors.New("AWSPREVIOUS: there is none"), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.setAsOlder(ctx, "AWSPREVIOUS", previous, pending)
+}
+
+// setMeanwhile is for another delivery of this step, which may have been at work
+// all the while.
+func (s *step) setMeanwhile(ctx context.Context, pending *Value) (refused, err error) {
+	err = s.target.Test(ctx, pending)
+	if errors.Is(err, ErrRefused) {
+		return fmt.Errorf("AWSPENDING: %w", err), nil
+	}
+	return nil, err
+}
+
+// versionLister is asked of the client only when all else has failed: a client
+// without it, or without the permission, is good for every other rotation.
+type versionLister interface {
+	ListSecretVersionIds(ctx context.Context, in *secretsmanager.ListSecretVersionIdsInput, opts ...func(*secretsmanager.Options)) (*secretsmanager.ListSecretVersionIdsOutput, error)
+}
+
+// maxUnlabelled bounds the failed logins, for which some servers lock a user.
+const maxUnlabelled = 3
+
+// setAsUnlabelled is for a rotation that was cut off after setSecret and then
+// given up, by taking AWSPENDING off its version: the password that works is in
+// that version, which has no label any more.
+func (s *step) setAsUnlabelled(ctx context.Context, pending *Value) (refused, err error) {
+	lister, ok := s.client.(versionLister)
+	if !ok {
+		return errors.New("unlabelled versions, not tried: the client has no ListSecretVersionIds"), nil
+	}
+	var versions []types.SecretVersionsListEntry
+	pages := secretsmanager.NewListSecretVersionIdsPaginator(lister, &secretsmanager.ListSecretVersionIdsInput{
+		SecretId: aws.String(s.event.SecretID), IncludeDeprecated: aws.Bool(true),
+	})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return fmt.Errorf("unlabelled versions, not tried: %w", err), nil
+		}
+		versions = append(versions, page.Versions...)
+	}
+	versions = slices.DeleteFunc(versions, func(v types.SecretVersionsListEntry) bool { return len(v.VersionStages) > 0 })
+	slices.SortFunc(versions, func(a, b types.SecretVersionsListEntry) int { // newest first
+		return aws.ToTime(b.CreatedDate).Compare(aws.ToTime(a.CreatedDate))
+	})
+	why := []error{fmt.Errorf("unlabelled versions: %d, of which at most %d are tried", len(versions), maxUnlabelled)}
+	for _, v := range versions[:min(len(versions), maxUnlabelled)] {
+		value, err := s.get(ctx, &secretsmanager.GetSecretValueInput{
+			SecretId: aws.String(s.event.SecretID), VersionId: v.VersionId,
+		})
+		if isNotFound(err) { // it never had a value
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		refused, err := s.setAsOlder(ctx, "unlabelled", value, pending)
+		if err != nil || refused == nil {
+			return nil, err
+		}
+		why = append(why, refused)
+	}
+	return errors.Join(why...), nil
+}
+
+// setAsOlder acts as a version that was current once. refused says why it does
+// not help; err ends the step.
+func (s *step) setAsOlder(ctx context.Context, what string, older, pending *Value) (refused, err error) {
+	// It is not asked for a login before it is known to be the same user's.
+	if err := s.target.Check(older, pending); err != nil {
+		return fmt.Errorf("%s (version %s), not tried: %w", what, older.VersionID(), err), nil
+	}
+	err = s.setAs(ctx, older, pending)
+	if errors.Is(err, ErrRefused) {
+		return fmt.Errorf("%s (version %s): %w", what, older.VersionID(), err), nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("acting as %s (version %s), AWSCURRENT being refused: %w; repeat the rotation",
+			what, older.VersionID(), err)
+	}
+	s.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "AWSCURRENT is refused, the new password was set as an older version",
+		slog.String("secret_id", s.event.SecretID),
+		slog.String("version_id", s.event.ClientRequestToken),
+		slog.String("older_version_id", older.VersionID()),
+		slog.String("older", what))
+	return nil, nil
+}

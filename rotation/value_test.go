@@ -1,0 +1,183 @@
+package rotation_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"strings"
+	"testing"
+	"text/template"
+	"unicode/utf8"
+
+	"github.com/keyturn/keyturn/rotation"
+)
+
+func TestValueWith(t *testing.T) {
+	for _, test := range []struct{ name, old, want, err string }{
+		{"order and space", "{ \"b\" : 1 ,\n \"password\":\"old\" , \"a\": null}", "{ \"b\" : 1 ,\n \"password\":\"new\" , \"a\": null}", ""},
+		{"numbers", `{"n":12345678901234567890,"f":1.50e+3,"password":"old"}`, `{"n":12345678901234567890,"f":1.50e+3,"password":"new"}`, ""},
+		{"nested key of that name", `{"x":{"password":"keep"},"password":"old"}`, `{"x":{"password":"keep"},"password":"new"}`, ""},
+		{"not the same in another case", `{"Password":"keep","password":"old"}`, `{"Password":"keep","password":"new"}`, ""},
+		{"escaped key", `{"p\u0061ssword":"old"}`, `{"p\u0061ssword":"new"}`, ""},
+		{"another type", `{"password":{"a":[1]},"z":"<&>"}`, `{"password":"new","z":"<&>"}`, ""},
+		{"twice", `{"password":"a","x":1,"password":"b"}`, `{"password":"new","x":1,"password":"new"}`, ""},
+		{"missing", `{"a":1 }`, `{"a":1, "password": "new" }`, ""},
+		{"empty object", ` { } `, ` {"password": "new" } `, ""},
+		{"value in a value", `{"a":"\"password\":\"keep\"","password":"old"}`, `{"a":"\"password\":\"keep\"","password":"new"}`, ""},
+		{"array", `["hidden"]`, "", "not a JSON object"},
+		{"string", `"hidden"`, "", "not a JSON object"},
+		{"text", `hidden`, "", "not valid JSON"},
+		{"cut off", `{"password":"hidden`, "", "not valid JSON"},
+		{"more behind", `{"password":"old"} hidden`, "", "not valid JSON"},
+		{"empty", ``, "", "not valid JSON"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			old := rotation.NewValue(test.old)
+			got, err := old.With("password", "new")
+			if test.err != "" {
+				if err == nil || !strings.Contains(err.Error(), test.err) || strings.Contains(err.Error(), "hidden") {
+					t.Errorf("With = %v, want an error with %q and no value", err, test.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Text() != test.want {
+				t.Errorf("With = %s, want %s", got.Text(), test.want)
+			}
+			if old.Text() != test.old || got.VersionID() != "" {
+				t.Error("With has changed the old value, or the new one has a version")
+			}
+		})
+	}
+}
+
+func FuzzValueWith(f *testing.F) {
+	f.Add(`{"password":"old","n":1e400,"x":[{}]}`, `it's "new" \ <&> ü`)
+	f.Add(`{"a":1}`, "")
+	f.Add(` {"password" : null , "password":{} }`, "\x00")
+	f.Fuzz(func(t *testing.T, old, text string) {
+		got, err := rotation.NewValue(old).With("password", text)
+		if err != nil || !utf8.ValidString(text) {
+			return
+		}
+		var before, after map[string]json.RawMessage
+		if err := json.Unmarshal([]byte(old), &before); err != nil {
+			t.Fatalf("With took %q: %v", old, err)
+		}
+		if err := got.Decode(&after); err != nil {
+			t.Fatalf("With made %q: %v", got.Text(), err)
+		}
+		var password string
+		if err := json.Unmarshal(after["password"], &password); err != nil || password != text {
+			t.Errorf("the password is %q (%v), want %q", password, err, text)
+		}
+		delete(before, "password")
+		delete(after, "password")
+		if !maps.EqualFunc(before, after, func(a, b json.RawMessage) bool { return bytes.Equal(a, b) }) {
+			t.Errorf("the other keys were\n%s\nand are\n%s", before, after)
+		}
+	})
+}
+
+func TestValueDecode(t *testing.T) {
+	v := rotation.NewValue(`{"port":4711,"user":"hidden","when":"hidden"}`)
+	var ok struct {
+		Port json.Number
+		User string
+	}
+	if err := v.Decode(&ok); err != nil || ok.Port != "4711" || ok.User != "hidden" {
+		t.Errorf("Decode = %v, %+v", err, ok)
+	}
+	for name, into := range map[string]any{
+		"string": &struct{ Port string }{},
+		"number": &struct{ User int }{},
+		"small":  &struct{ Port int8 }{},
+		"own":    &struct{ When picky }{},
+		"no ptr": struct{}{},
+		"whole":  new(int),
+	} {
+		err := v.Decode(into)
+		if err == nil || strings.Contains(fmt.Sprintf("%v %+v %#v %d", err, err, err, err), "hidden") || strings.Contains(err.Error(), "4711") {
+			t.Errorf("%s: Decode = %v, want an error that quotes nothing", name, err)
+		}
+	}
+}
+
+type picky struct{}
+
+func (*picky) UnmarshalJSON(b []byte) error { return fmt.Errorf("cannot read %s", b) }
+
+// However a value is printed, it does not show.
+func TestValueIsRedacted(t *testing.T) {
+	const secret = "hunter2-is-secret"
+	v := rotation.NewValue(secret)
+	if v.Text() != secret {
+		t.Fatal("the value is not there at all")
+	}
+	text := printed(v) + printed(*v) + printed(&v)
+	for _, coded := range []string{secret, fmt.Sprintf("%x", secret), fmt.Sprintf("%X", secret), fmt.Sprintf("%v", []byte(secret)), fmt.Sprintf("% x", secret)} {
+		if strings.Contains(text, strings.Trim(coded, "[]")) {
+			t.Errorf("the value is printed, as %q", coded)
+		}
+	}
+	if !strings.Contains(text, "[redacted]") {
+		t.Error("nothing says [redacted]")
+	}
+}
+
+// An error shows nothing of what its cause holds.
+func TestErrorIsRedacted(t *testing.T) {
+	srv, mem := newService(t), newMemory()
+	h := rotation.NewHandler(srv.client, mem, nil)
+	token := srv.begin(t)
+	if err := run(t.Context(), h, token, steps[0]); err != nil {
+		t.Fatal(err)
+	}
+	cause := leaky{Config: struct{ Password string }{"hunter2-is-secret"}}
+	mem.fail(cause)
+	err := run(t.Context(), h, token, steps[1])
+	if _, ok := errors.AsType[leaky](err); !ok {
+		t.Fatalf("the target's error is not wrapped in %v", err)
+	}
+	if !strings.Contains(printed(cause), "hunter2") {
+		t.Fatal("the cause does not leak, so this tells nothing")
+	}
+	if strings.Contains(printed(err), "hunter2") {
+		t.Error("the error prints what its cause holds")
+	}
+}
+
+// leaky is an error like pgconn.ConnectError, and worse: fmt walks into values
+// where it stops at pointers.
+type leaky struct{ Config struct{ Password string } }
+
+func (leaky) Error() string { return "no connection" }
+
+// printed returns what every verb and encoder makes of v, on its own and inside
+// of other things.
+func printed(v any) string {
+	var b bytes.Buffer
+	type nested struct {
+		Exported any
+		hidden   any
+	}
+	for _, x := range []any{v, &v, nested{v, v}, &nested{v, v}, []any{v}, map[string]any{"k": v}} {
+		for _, verb := range "vTtbcdoOqxXUeEfFgGspw" {
+			for _, flags := range []string{"", "+", "#", " "} {
+				fmt.Fprintf(&b, "%"+flags+string(verb)+"\n", x)
+			}
+		}
+		slog.New(slog.NewTextHandler(&b, nil)).Info("m", "k", x)
+		slog.New(slog.NewJSONHandler(&b, nil)).Info("m", "k", x)
+		_ = json.NewEncoder(&b).Encode(x)
+		_ = xml.NewEncoder(&b).Encode(x)
+		_ = template.Must(template.New("").Parse("{{.}}")).Execute(&b, x)
+	}
+	return b.String()
+}
