@@ -1,0 +1,287 @@
+package dbconn_test
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"log"
+	"strings"
+	"testing"
+
+	"github.com/keyturn/keyturn/cache"
+	"github.com/keyturn/keyturn/dbconn"
+	"github.com/keyturn/keyturn/internal/leaktest"
+	"github.com/keyturn/keyturn/retry"
+	"github.com/keyturn/keyturn/smtest"
+)
+
+const sentinel = "s3nt!nel-Pa55w0rd"
+
+var errRefused = errors.New("login refused")
+
+// A testDriver is a driver whose servers accept what its function accepts.
+type testDriver func(dbconn.Credentials) error
+
+func (d testDriver) driver() dbconn.Driver {
+	return dbconn.Driver{
+		Connector: func(c dbconn.Credentials) (driver.Connector, error) {
+			return testConnector{func() error { return d(c) }}, nil
+		},
+		Refused:     func(err error) bool { return errors.Is(err, errRefused) },
+		DefaultPort: 1234,
+	}
+}
+
+type testConnector struct{ login func() error }
+
+func (c testConnector) Connect(context.Context) (driver.Conn, error) { return &testConn{}, c.login() }
+func (c testConnector) Driver() driver.Driver                        { return nil }
+
+type testConn struct{ driver.Conn }
+
+func (*testConn) Close() error { return nil }
+
+func newCache(t *testing.T, srv *smtest.Server) *cache.Cache {
+	t.Helper()
+	c, err := cache.New(srv.Client(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+func TestCredentialsOfASecret(t *testing.T) {
+	tests := []struct {
+		name, secret string
+		opts         *dbconn.Options
+		want         string // user password host port database
+		err          string
+	}{
+		{name: "all fields", secret: `{"engine":"postgres","username":"u","password":"p","host":"h","port":5433,"dbname":"d"}`, want: "u p h 5433 d"},
+		{name: "port as text", secret: `{"username":"u","password":"p","host":"h","port":"5433"}`, want: "u p h 5433 "},
+		{name: "no port", secret: `{"username":"u","password":"p","host":"h"}`, want: "u p h 1234 "},
+		{name: "null port", secret: `{"username":"u","password":"p","host":"h","port":null}`, want: "u p h 1234 "},
+		{name: "any password", secret: `{"username":"u","password":" '\"\\%@:/\u00e9\ud83d\ude00\u0001","host":"h"}`, want: "u  '\"\\%@:/é😀\x01 h 1234 "},
+		{
+			name: "options go first", secret: `{"username":"u","password":"p","host":"h","port":5433,"dbname":"d"}`,
+			opts: &dbconn.Options{Host: "o", Port: 7, Database: "e"}, want: "u p o 7 e",
+		},
+		{
+			name: "host and port are one unit", secret: `{"username":"u","password":"p","host":"h","port":5433}`,
+			opts: &dbconn.Options{Host: "o"}, want: "u p o 1234 ",
+		},
+		{name: "managed by RDS", secret: `{"username":"u","password":"p"}`, opts: &dbconn.Options{Host: "o"}, want: "u p o 1234 "},
+
+		{name: "not JSON", secret: sentinel, err: `secret "prod/db" (version VERSION): not valid JSON (at byte 1)`},
+		{name: "not an object", secret: `["` + sentinel + `"]`, err: `secret "prod/db" (version VERSION): a JSON array cannot be decoded`},
+		{name: "no username", secret: `{"password":"` + sentinel + `","host":"h"}`, err: `secret "prod/db" (version VERSION): field "username" is missing or empty`},
+		{name: "no password", secret: `{"username":"` + sentinel + `","host":"h"}`, err: `secret "prod/db" (version VERSION): field "password" is missing or empty`},
+		{name: "empty password", secret: `{"username":"u","password":"","host":"h"}`, err: `field "password" is missing or empty`},
+		{name: "password a number", secret: `{"username":"u","password":314159,"host":"h"}`, err: `field "password": a JSON number cannot be decoded into string`},
+		{name: "port a word", secret: `{"username":"u","password":"p","host":"h","port":"` + sentinel + `"}`, err: `secret "prod/db" (version VERSION): field "port" is not a number from 1 to 65535`},
+		{name: "port too large", secret: `{"username":"u","password":"p","host":"h","port":65536}`, err: `field "port" is not a number from 1 to 65535`},
+		{name: "port zero", secret: `{"username":"u","password":"p","host":"h","port":0}`, err: `field "port" is not a number from 1 to 65535`},
+		{name: "port broken", secret: `{"username":"u","password":"p","host":"h","port":54.32}`, err: `field "port" is not a number from 1 to 65535`},
+		{name: "port an object", secret: `{"username":"u","password":"p","host":"h","port":{"` + sentinel + `":1}}`, err: `field "port" is not a number from 1 to 65535`},
+		{name: "no host anywhere", secret: `{"username":"u","password":"p"}`, err: `secret "prod/db" (version VERSION) has no field "host", and no option names a host; set Options.Host`},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			srv := smtest.New(nil)
+			defer srv.Close()
+			version := srv.Put("prod/db", test.secret)
+			var got string
+			d := testDriver(func(c dbconn.Credentials) error {
+				got = fmt.Sprintf("%s %s %s %d %s", c.Username, c.Password(), c.Host, c.Port, c.Database)
+				return nil
+			})
+			connector, err := dbconn.NewConnector(newCache(t, srv), "prod/db", d.driver(), test.opts)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = connector.Connect(t.Context())
+			if test.err == "" {
+				if err != nil || got != test.want {
+					t.Errorf("Connect with %q, %v, want %q", got, err, test.want)
+				}
+				return
+			}
+			want := strings.ReplaceAll(test.err, "VERSION", version)
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("Connect: %v, want %q", err, want)
+			}
+			leaktest.Check(t, sentinel, err)
+			if strings.Contains(err.Error(), "314159") {
+				t.Errorf("%q quotes the value", err)
+			}
+			if got != "" {
+				t.Errorf("a login was made with %q", got)
+			}
+		})
+	}
+}
+
+func TestNothingShowsThePassword(t *testing.T) {
+	srv := smtest.New(nil)
+	defer srv.Close()
+	srv.Put("prod/db", `{"username":"u","password":"`+sentinel+`","host":"h"}`)
+	c := newCache(t, srv)
+	var credentials dbconn.Credentials
+	refusing := testDriver(func(c dbconn.Credentials) error { credentials = c; return errRefused })
+	connector, err := dbconn.NewConnector(c, "prod/db", refusing.driver(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = connector.Connect(t.Context())
+	if !dbconn.IsRefused(err) || !errors.Is(err, errRefused) {
+		t.Fatalf("Connect: %v", err)
+	}
+	c.Close() // printing reads what the end of a flight still writes
+	leaktest.Check(t, sentinel, credentials)
+	leaktest.Check(t, sentinel, &credentials)
+	leaktest.Check(t, sentinel, connector)
+	leaktest.Check(t, sentinel, sql.OpenDB(connector))
+	leaktest.Check(t, sentinel, err)
+	if credentials.Password() != sentinel {
+		t.Errorf("Password() = %q", credentials.Password())
+	}
+	if got := (dbconn.Credentials{}).Password(); got != "" {
+		t.Errorf("zero Credentials: Password() = %q", got)
+	}
+}
+
+// The secret's host changes with the version: the login moves to the new one.
+func TestServerThatMoves(t *testing.T) {
+	srv := smtest.New(nil)
+	defer srv.Close()
+	srv.Put("prod/db", `{"username":"u","password":"p1","host":"old"}`)
+	c := newCache(t, srv)
+	accepts := map[string]string{"old": "p1"}
+	var logins []string
+	d := testDriver(func(c dbconn.Credentials) error {
+		logins = append(logins, c.Host+" "+c.Password())
+		if accepts[c.Host] != c.Password() {
+			return errRefused
+		}
+		return nil
+	})
+	connector, err := dbconn.NewConnector(c, "prod/db", d.driver(), &dbconn.Options{Patience: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := connector.Connect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	srv.Put("prod/db", `{"username":"u","password":"p2","host":"new"}`)
+	accepts = map[string]string{"new": "p2"}
+	// One refusal at the old server, and the cache is asked again at once: the
+	// read of AWSCURRENT before the gate of MinRefresh is left to the walk.
+	if _, err := connector.Connect(t.Context()); err != nil {
+		t.Fatalf("Connect: %v (logins %q)", err, logins)
+	}
+	if last := logins[len(logins)-1]; last != "new p2" {
+		t.Errorf("logins %q, want the last at the new server", logins)
+	}
+	for _, login := range logins {
+		if login == "old p2" || login == "new p1" {
+			t.Errorf("login %q mixes two versions", login)
+		}
+	}
+}
+
+func TestErrorsOfTheCachePass(t *testing.T) {
+	srv := smtest.New(nil)
+	defer srv.Close()
+	srv.Put("prod/db", `{"username":"u","password":"p","host":"h"}`)
+	c := newCache(t, srv)
+	d := testDriver(func(dbconn.Credentials) error { return nil }).driver()
+	open := func(id string) error {
+		connector, err := dbconn.NewConnector(c, id, d, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = connector.Connect(t.Context())
+		return err
+	}
+	if err := open("prod/none"); !errors.Is(err, cache.ErrNotFound) || !strings.Contains(err.Error(), `"prod/none"`) || dbconn.IsRefused(err) {
+		t.Errorf("missing secret: %v", err)
+	}
+	srv.Inject(smtest.Fault{Err: smtest.AccessDenied})
+	if err := open("prod/db"); err == nil || !strings.Contains(err.Error(), `secret "prod/db" (AWSCURRENT): AccessDeniedException`) {
+		t.Errorf("denied: %v", err)
+	}
+	c.Close()
+	if err := open("prod/db"); !errors.Is(err, cache.ErrClosed) {
+		t.Errorf("closed: %v", err)
+	}
+}
+
+func TestNewConnectorRejectsBadParameters(t *testing.T) {
+	srv := smtest.New(nil)
+	defer srv.Close()
+	c, d := newCache(t, srv), testDriver(func(dbconn.Credentials) error { return nil }).driver()
+	for want, call := range map[string]func() (driver.Connector, error){
+		"the cache is nil":       func() (driver.Connector, error) { return dbconn.NewConnector(nil, "s", d, nil) },
+		"the secret ID is empty": func() (driver.Connector, error) { return dbconn.NewConnector(c, "", d, nil) },
+		"Driver.Connector and Driver.Refused must be set": func() (driver.Connector, error) {
+			return dbconn.NewConnector(c, "s", dbconn.Driver{}, nil)
+		},
+		"Options.Port is set without Options.Host": func() (driver.Connector, error) {
+			return dbconn.NewConnector(c, "s", d, &dbconn.Options{Port: 1})
+		},
+		"Options.Port is 65536": func() (driver.Connector, error) {
+			return dbconn.NewConnector(c, "s", d, &dbconn.Options{Host: "h", Port: 65536})
+		},
+	} {
+		if connector, err := call(); err == nil || connector != nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("NewConnector = %v, %v, want %q", connector, err, want)
+		}
+	}
+	connector, err := dbconn.NewConnector(c, "s", d, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := connector.Driver().Open("dsn"); err == nil || !strings.Contains(err.Error(), "sql.OpenDB") {
+		t.Errorf("Driver().Open: %v", err)
+	}
+}
+
+func TestIsRefused(t *testing.T) {
+	refusal := fmt.Errorf("open: %w", &retry.Error{SecretID: "s", Err: errRefused})
+	if !dbconn.IsRefused(refusal) || dbconn.IsRefused(errRefused) || dbconn.IsRefused(nil) {
+		t.Error("IsRefused tells refusals by *retry.Error")
+	}
+}
+
+func ExampleNewConnector() {
+	srv := smtest.New(nil)
+	defer srv.Close()
+	srv.Put("prod/db", `{"username":"app","password":"p1","host":"db.example"}`)
+	c, err := cache.New(srv.Client(), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	// Any driver: how to make a connector, and which errors are refusals.
+	connector, err := dbconn.NewConnector(c, "prod/db", dbconn.Driver{
+		Connector: func(c dbconn.Credentials) (driver.Connector, error) {
+			fmt.Printf("log in to %s:%d as %s\n", c.Host, c.Port, c.Username)
+			return testConnector{func() error { return nil }}, nil
+		},
+		Refused:     func(err error) bool { return errors.Is(err, errRefused) },
+		DefaultPort: 1433,
+	}, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	db := sql.OpenDB(connector)
+	defer func() { _ = db.Close() }()
+	fmt.Println(db.PingContext(context.Background()))
+	// Output:
+	// log in to db.example:1433 as app
+	// <nil>
+}

@@ -1,0 +1,193 @@
+package postgres
+
+import (
+	"crypto/tls"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/keyturn/keyturn/cache"
+	"github.com/keyturn/keyturn/dbconn"
+)
+
+// connectTimeout is what a login may take if nobody says connect_timeout: pgx
+// alone would wait as long as the operating system does, for minutes.
+const connectTimeout = 10 * time.Second
+
+// Options are the settings of a connector. The zero value of each field is its
+// documented default.
+//
+// What they do not say the DSN may say, then the PG* environment variables,
+// then the secret.
+type Options struct {
+	// DSN is a connection string as [pgx.ParseConfig] takes it, as a URL or as
+	// keywords and values. It names no user and no password: those are the
+	// secret's.
+	DSN string
+
+	// Host and Port, one unit, name the server. Default: as above. A host that
+	// nobody names is an error, not the local machine.
+	Host string
+	Port int
+
+	// Database is the database's name. Default: as above, or else the user's
+	// name, as PostgreSQL has it.
+	Database string
+
+	// TLS is the configuration of the connection; its ServerName, if empty, is
+	// the host. Default: what sslmode says, and where nobody says sslmode, TLS
+	// with the certificate verified against the system's roots and the host's
+	// name, or no TLS to a loopback address or a socket. There is no second
+	// attempt without TLS unless sslmode asks for one.
+	TLS *tls.Config
+
+	// Configure changes what the connector made of all this: tracers, dial
+	// functions, run-time parameters. It is called once for each server, before
+	// the first login there; user and password are not in it. An error of it
+	// is the error of every Connect.
+	Configure func(*pgx.ConnConfig) error
+
+	// Patience is how long a Connect waits for a rotation to end when the
+	// server refuses every version of the secret. Default 60 seconds. Negative:
+	// not at all.
+	Patience time.Duration
+
+	// MaxConcurrentLogins bounds the logins in flight. Default: no limit.
+	MaxConcurrentLogins int
+
+	// Logger gets refusals and waits at Warn, never a value. Default: silent.
+	Logger *slog.Logger
+}
+
+// OpenDB returns a pool whose connections log in with the credentials of the
+// secret, whichever of its versions the server accepts. It opens none yet. The
+// error is about its parameters. Close the pool before the cache.
+func OpenDB(c *cache.Cache, secretID string, opts *Options) (*sql.DB, error) {
+	connector, err := NewConnector(c, secretID, opts)
+	if err != nil {
+		return nil, err
+	}
+	return sql.OpenDB(connector), nil
+}
+
+// NewConnector returns what [OpenDB] opens its pool with. Its connections are
+// pgx's own: sql.Conn.Raw yields a [*stdlib.Conn]. Connect returns what
+// [dbconn.NewConnector] says; a [*pgconn.PgError] in there is found by
+// [errors.As].
+func NewConnector(c *cache.Cache, secretID string, opts *Options) (driver.Connector, error) {
+	if opts == nil {
+		opts = &Options{}
+	}
+	if opts.Port != 0 && opts.Host == "" {
+		return nil, errors.New("postgres: Options.Port is set without Options.Host; host and port come from one place, so set both or neither")
+	}
+	base, err := newBase(opts)
+	if err != nil {
+		return nil, err
+	}
+	return dbconn.NewConnector(c, secretID, dbconn.Driver{
+		Connector:   base.connector,
+		Refused:     refused,
+		Driver:      stdlib.GetDefaultDriver(),
+		DefaultPort: 5432,
+	}, &dbconn.Options{
+		Host:                base.host,
+		Port:                base.port,
+		Database:            opts.Database,
+		Patience:            opts.Patience,
+		MaxConcurrentLogins: opts.MaxConcurrentLogins,
+		Logger:              opts.Logger,
+	})
+}
+
+// A base is everything but the credentials.
+type base struct {
+	opts Options
+	dsn  dsn
+
+	// The server, if it is not the secret's to name. host may be a list, as in
+	// a DSN; it is then a name for the whole of it.
+	host string
+	port int
+
+	mu      sync.Mutex        // protects following; not held during Configure
+	configs map[place]*config // one per server and database: parsing costs more than a copy
+}
+
+type place struct {
+	host     string
+	port     int
+	database string
+}
+
+type config struct {
+	once sync.Once
+	pgx  *pgx.ConnConfig // without user and password
+	err  error
+}
+
+// connector returns pgx's connector for the credentials.
+func (b *base) connector(credentials dbconn.Credentials) (driver.Connector, error) {
+	at := place{credentials.Host, credentials.Port, credentials.Database}
+	b.mu.Lock()
+	found := b.configs[at]
+	if found == nil {
+		found = &config{}
+		b.configs[at] = found
+	}
+	b.mu.Unlock()
+	found.once.Do(func() { found.pgx, found.err = b.configure(at) })
+	if found.err != nil {
+		return nil, found.err
+	}
+	// A shallow copy: pgx makes a deep one of what it gets, for each connection.
+	cfg := *found.pgx
+	cfg.User, cfg.Password = credentials.Username, credentials.Password()
+	return clean{stdlib.GetConnector(cfg)}, nil
+}
+
+// configure makes the configuration for a server.
+func (b *base) configure(at place) (*pgx.ConnConfig, error) {
+	cfg, err := b.dsn.parse(b.settings(at))
+	if err != nil {
+		return nil, err
+	}
+	cfg.User, cfg.Password = "", "" // whatever the environment and ~/.pgpass say
+	if b.opts.TLS != nil {
+		useTLS(cfg, b.opts.TLS)
+	}
+	if cfg.ConnectTimeout == 0 {
+		cfg.ConnectTimeout = connectTimeout
+	}
+	if b.opts.Configure != nil {
+		if err := b.opts.Configure(cfg); err != nil {
+			return nil, fmt.Errorf("postgres: Options.Configure: %w", err)
+		}
+	}
+	return cfg, nil
+}
+
+// useTLS has every attempt of cfg that goes over a network use t.
+func useTLS(cfg *pgx.ConnConfig, t *tls.Config) {
+	with := func(host string, old *tls.Config) *tls.Config {
+		if old == nil {
+			return nil // a socket: the DSN was parsed with TLS asked for
+		}
+		t := t.Clone()
+		if t.ServerName == "" {
+			t.ServerName = host
+		}
+		return t
+	}
+	cfg.TLSConfig = with(cfg.Host, cfg.TLSConfig)
+	for _, next := range cfg.Fallbacks {
+		next.TLSConfig = with(next.Host, next.TLSConfig)
+	}
+}

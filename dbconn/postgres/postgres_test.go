@@ -1,0 +1,261 @@
+package postgres_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/keyturn/keyturn/cache"
+	"github.com/keyturn/keyturn/dbconn"
+	"github.com/keyturn/keyturn/dbconn/postgres"
+	"github.com/keyturn/keyturn/internal/leaktest"
+	"github.com/keyturn/keyturn/retry"
+)
+
+func open(t *testing.T, c *cache.Cache, opts *postgres.Options) *sql.DB {
+	t.Helper()
+	db, err := postgres.OpenDB(c, "prod/db", opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return db
+}
+
+func whoami(ctx context.Context, db *sql.DB) (user, database string, err error) {
+	err = db.QueryRowContext(ctx, "select current_user, current_database()").Scan(&user, &database)
+	return user, database, err
+}
+
+func TestEverythingFromTheSecret(t *testing.T) {
+	name, password := newUser(t)
+	_, c := newCache(t, document(t, name, password))
+	db := open(t, c, nil)
+	user, database, err := whoami(t.Context(), db)
+	if err != nil || user != name || database != name {
+		t.Errorf("logged in as %s to %s, %v, want %s", user, database, err, name)
+	}
+}
+
+// Whatever the password holds, it goes into a field and not into a string.
+func TestAnyPassword(t *testing.T) {
+	for _, password := range []string{
+		` '"\%@:/?#[]&= `, "a b", `\`, "'", "sslmode=disable host=evil", "\x01\t\n", "pässwörd", "密码😀", strings.Repeat("x", 128), "%41%zz",
+	} {
+		name, _ := newUser(t)
+		if err := pg.SetPassword(t.Context(), name, password); err != nil {
+			t.Fatal(err)
+		}
+		_, c := newCache(t, document(t, name, password))
+		if err := open(t, c, nil).PingContext(t.Context()); err != nil {
+			t.Errorf("password %q: %v", password, err)
+		}
+	}
+}
+
+func TestConnectionsAreTheDriversOwn(t *testing.T) {
+	name, password := newUser(t)
+	_, c := newCache(t, document(t, name, password))
+	conn, err := open(t, c, nil).Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	err = conn.Raw(func(raw any) error {
+		if _, ok := raw.(*stdlib.Conn); !ok {
+			t.Errorf("Raw yields a %T, want *stdlib.Conn", raw)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRefusedLogin(t *testing.T) {
+	name, _ := newUser(t)
+	const sentinel = "s3nt!nel-Pa55w0rd"
+	srv, c := newCache(t, document(t, name, sentinel))
+	connector, err := postgres.NewConnector(c, "prod/db", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = connector.Connect(t.Context())
+	refusal, ok := errors.AsType[*retry.Error](err)
+	if !ok || !dbconn.IsRefused(err) || len(refusal.Tried) != 1 || refusal.SecretID != "prod/db" || refusal.Target != net.JoinHostPort(pg.Host(), strconv.Itoa(pg.Port())) {
+		t.Fatalf("Connect: %#v", err)
+	}
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); !ok || pgErr.Code != "28P01" {
+		t.Errorf("no PgError with 28P01 in %v", err)
+	}
+	for _, want := range []string{refusal.Target + ` refuses secret "prod/db": version ` + refusal.Tried[0].VersionID + " (AWSCURRENT)", "28P01"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q does not say %q", err, want)
+		}
+	}
+	// pgx keeps the configuration of the attempt in its error.
+	failed, ok := errors.AsType[*pgconn.ConnectError](err)
+	if !ok || failed.Config.Password != "" {
+		t.Errorf("the driver's error holds a password")
+	}
+	c.Close()
+	leaktest.Check(t, sentinel, err)
+	leaktest.Check(t, sentinel, failed)
+	leaktest.Check(t, sentinel, connector)
+	if n, err := pg.FailedLogins(name); err != nil || n != 1 {
+		t.Errorf("%d failed logins on the server, %v, want 1", n, err)
+	}
+	if n := srv.Count("GetSecretValue"); n > 5 {
+		t.Errorf("%d calls for one refused login", n)
+	}
+}
+
+// What is no refusal goes to the caller at once, as pgx put it.
+func TestOtherErrorsPass(t *testing.T) {
+	name, password := newUser(t)
+	_, c := newCache(t, document(t, name, password))
+	db := open(t, c, &postgres.Options{Database: "no_such_database"})
+	err := db.PingContext(t.Context())
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); !ok || pgErr.Code != "3D000" || dbconn.IsRefused(err) {
+		t.Errorf("unknown database: %v", err)
+	}
+	if n, err := pg.FailedLogins(name); err != nil || n != 0 {
+		t.Errorf("%d failed logins on the server, %v, want 0", n, err)
+	}
+	leaktest.Check(t, password, err)
+
+	// Nobody listens.
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := listener.Addr().(*net.TCPAddr).Port
+	_ = listener.Close()
+	err = open(t, c, &postgres.Options{Host: "127.0.0.1", Port: port}).PingContext(t.Context())
+	if err == nil || dbconn.IsRefused(err) || !strings.Contains(err.Error(), "connection refused") {
+		t.Errorf("nobody listens: %v", err)
+	}
+	leaktest.Check(t, password, err)
+}
+
+func TestHostThatDoesNotAnswer(t *testing.T) {
+	name, password := newUser(t)
+	_, c := newCache(t, document(t, name, password))
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer func() { _ = listener.Close() }()
+	wg.Go(func() { // it takes the connection and says nothing
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() { _, _ = io.Copy(io.Discard, conn); _ = conn.Close() })
+		}
+	})
+	address := listener.Addr().(*net.TCPAddr)
+	for name, test := range map[string]struct {
+		dsn     string
+		timeout time.Duration
+	}{
+		"the caller's deadline":    {"", 200 * time.Millisecond},
+		"connect_timeout of a DSN": {"connect_timeout=1", time.Minute},
+	} {
+		db := open(t, c, &postgres.Options{DSN: test.dsn, Host: "127.0.0.1", Port: address.Port})
+		ctx, cancel := context.WithTimeout(t.Context(), test.timeout)
+		err := db.PingContext(ctx)
+		cancel()
+		if err == nil || dbconn.IsRefused(err) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s: %v", name, err)
+		}
+		leaktest.Check(t, password, err)
+	}
+}
+
+func TestSecretsThatAreNone(t *testing.T) {
+	for secret, want := range map[string]string{
+		"hunter2-not-json":                                   "not valid JSON",
+		`{"username":"u"}`:                                   `field "password" is missing`,
+		`{"username":"u","password":"hunter2","port":"x"}`:   `field "port" is not a number`,
+		`{"username":"u","password":"hunter2"}`:              `has no field "host"`,
+		`{"username":["hunter2"],"password":"p","host":"h"}`: `field "username": a JSON array cannot be decoded into string`,
+	} {
+		_, c := newCache(t, secret)
+		err := open(t, c, nil).PingContext(t.Context())
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), `secret "prod/db"`) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("secret %s: %v, want %q", secret, err, want)
+		}
+	}
+}
+
+func TestDriver(t *testing.T) {
+	_, c := newCache(t, "{}")
+	connector, err := postgres.NewConnector(c, "prod/db", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if connector.Driver() != stdlib.GetDefaultDriver() {
+		t.Errorf("Driver() = %T", connector.Driver())
+	}
+}
+
+// A tracer is the user's own, and sees what pgx does.
+type tracer struct {
+	mu      sync.Mutex
+	flying  int
+	started int
+	refused int
+}
+
+func (t *tracer) TraceConnectStart(ctx context.Context, _ pgx.TraceConnectStartData) context.Context {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.flying++
+	t.started++
+	return ctx
+}
+
+func (t *tracer) TraceConnectEnd(_ context.Context, data pgx.TraceConnectEndData) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.flying--
+	if pgErr, ok := errors.AsType[*pgconn.PgError](data.Err); ok && pgErr.Code == "28P01" {
+		t.refused++
+	}
+}
+
+func (*tracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	return ctx
+}
+func (*tracer) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+// counts returns how many logins are in flight, and how many were begun.
+func (t *tracer) counts() (flying, started, refused int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.flying, t.started, t.refused
+}
+
+func (t *tracer) configure(cfg *pgx.ConnConfig) error {
+	cfg.Tracer = t
+	return nil
+}
