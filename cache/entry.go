@@ -64,13 +64,14 @@ const (
 	dead                 // take the error
 )
 
-// state decides, for every read there is. A failure is held as long as a forced
-// refresh is: a wrong name in a hot path must not become an API bill.
+// state decides, for every read there is. A value stays good until its TTL,
+// whatever became of a forced read of it. A failure is held as long as a forced
+// read is: a wrong name in a hot path must not become an API bill.
 func (e *entry) state(o *outcome) state {
 	switch {
 	case o == nil:
 		return expired
-	case o.err == nil && time.Since(o.began) < e.cache.opts.TTL:
+	case o.secret != nil && time.Since(o.secret.fetched) < e.cache.opts.TTL:
 		return fresh
 	case o.err != nil && !o.err.Transient && time.Since(o.began) < e.cache.opts.MinRefresh:
 		return dead
@@ -84,10 +85,15 @@ func (e *entry) get(ctx context.Context) (*Secret, error) {
 	if e.cache.isClosed() {
 		return nil, ErrClosed
 	}
-	if o := e.last.Load(); e.state(o) != expired {
-		return o.result()
+	o := e.last.Load()
+	switch e.state(o) {
+	case fresh:
+		return o.secret, nil
+	case dead:
+		return nil, o.err
 	}
-	return e.wait(ctx, "get", func(o *outcome) bool { return e.state(o) != expired }, func(*flight) bool { return true })
+	// The next outcome will do, whoever caused it.
+	return e.wait(ctx, "get", func(now *outcome) bool { return now != o }, func(*flight) bool { return true })
 }
 
 func (e *entry) refresh(ctx context.Context) (*Secret, error) {

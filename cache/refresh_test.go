@@ -51,6 +51,28 @@ func TestRefreshAfterAFailureReallyCalls(t *testing.T) {
 	})
 }
 
+// A value is good until its TTL, whatever becomes of a forced read.
+func TestFailedRefreshTakesNothingAway(t *testing.T) {
+	for _, fault := range []*smtest.Error{smtest.AccessDenied, smtest.InternalServiceError} {
+		bubble(t, nil, func(t *testing.T, srv *smtest.Server, c *cache.Cache) {
+			get(t, c, "v1")
+			time.Sleep(time.Minute)
+			remove := srv.Inject(smtest.Fault{Err: fault})
+			if _, err := c.Refresh(t.Context(), "prod/db"); err == nil {
+				t.Error("Refresh succeeded")
+			}
+			srv.ResetCalls()
+			get(t, c, "v1")
+			calls(t, srv, 0)
+			time.Sleep(5 * time.Minute)
+			if _, err := c.Get(t.Context(), "prod/db"); err == nil {
+				t.Error("Get beyond the TTL succeeded")
+			}
+			remove()
+		})
+	}
+}
+
 // A flight that began before the call may have seen the labels as they were: it
 // is waited out, and its successor is shared.
 func TestRefreshTakesNoOlderFlight(t *testing.T) {

@@ -23,7 +23,7 @@ const (
 // walk's error. The refused passwords are not tried meanwhile.
 func (w *Walk) poll(ctx context.Context) error {
 	r := w.r
-	if len(w.tried) >= maxLogins || r.opts.Patience < 0 || !w.rotating() {
+	if len(w.tried) >= maxLogins || r.opts.Patience < 0 || !w.labels.rotating() {
 		return w.fail(nil)
 	}
 	if w.until.IsZero() {
@@ -35,7 +35,6 @@ func (w *Walk) poll(ctx context.Context) error {
 	if accepted {
 		return nil
 	}
-	before := w.labels()
 	patience := time.NewTimer(time.Until(w.until))
 	defer patience.Stop()
 	for backoff := firstPoll; ; backoff = min(2*backoff, lastPoll) {
@@ -52,11 +51,11 @@ func (w *Walk) poll(ctx context.Context) error {
 			return w.fail(ctx.Err())
 		case <-pause.C:
 		}
-		now, err := w.readLabels(ctx)
+		moved, err := w.moved(ctx)
 		if err != nil {
 			return w.fail(err)
 		}
-		if now != before {
+		if moved {
 			return nil
 		}
 	}
@@ -77,53 +76,47 @@ func (w *Walk) wake() (woken <-chan struct{}, accepted bool) {
 	return r.woken, false
 }
 
-// labels is where a walk found AWSCURRENT and AWSPENDING.
+// labels is where AWSCURRENT and AWSPENDING were seen: on which versions, or
+// nowhere, or hidden.
 type labels struct{ current, pending string }
 
-// hiddenLabel stands for an AWSPENDING that may not be read.
-const hiddenLabel = "?"
+// hidden stands for the version under a label that may not be read.
+const hidden = "?"
 
-// labels returns the positions as the walk's own reads showed them.
-func (w *Walk) labels() labels {
-	l := labels{pending: nowhere}
-	if w.hidden {
-		l.pending = hiddenLabel
+// position returns where a read found its label.
+func position(s *cache.Secret, err error) string {
+	if err == nil {
+		return s.VersionID()
 	}
-	for _, c := range w.found {
-		switch c.stage {
-		case cache.Current:
-			l.current = c.secret.VersionID()
-		case cache.Pending:
-			l.pending = c.secret.VersionID()
-		}
+	failed, ok := errors.AsType[*cache.Error](err)
+	if ok && !failed.Transient && !errors.Is(err, cache.ErrNotFound) {
+		return hidden
 	}
-	return l
+	return nowhere
 }
 
 // rotating reports whether a rotation may be under way: AWSPENDING is on
 // another version than AWSCURRENT, or nobody lets us see where it is.
-func (w *Walk) rotating() bool {
-	l := w.labels()
-	return l.pending != nowhere && l.pending != l.current
-}
+func (l labels) rotating() bool { return l.pending != nowhere && l.pending != l.current }
 
-// readLabels reads both positions anew. A read that fails leaves its label
-// where it was; only what makes further waiting vain is an error.
-func (w *Walk) readLabels(ctx context.Context) (labels, error) {
-	l, now := w.labels(), time.Now()
-	for stage, position := range map[string]*string{cache.Current: &l.current, cache.Pending: &l.pending} {
+// moved reads both labels anew and reports whether they are elsewhere than the
+// walk saw them. A read that fails for the moment says nothing; an error is
+// only what makes further waiting vain.
+func (w *Walk) moved(ctx context.Context) (bool, error) {
+	moved, now := false, time.Now()
+	for stage, before := range map[string]string{cache.Current: w.labels.current, cache.Pending: w.labels.pending} {
 		s, err := w.r.cache.RefreshAfter(ctx, w.r.secretID, stage, now)
 		w.r.note(stage, s, err)
+		failed, _ := errors.AsType[*cache.Error](err)
 		switch {
-		case err == nil:
-			*position = s.VersionID()
-		case ctx.Err() != nil || errors.Is(err, cache.ErrClosed):
-			return l, err
-		case stage == cache.Pending && errors.Is(err, cache.ErrNotFound):
-			*position = nowhere
+		case err != nil && (ctx.Err() != nil || errors.Is(err, cache.ErrClosed)):
+			return false, err
+		case failed != nil && (failed.Transient || stage == cache.Current):
+		default:
+			moved = moved || position(s, err) != before
 		}
 	}
-	return l, nil
+	return moved, nil
 }
 
 // jitter spreads a pause over half of itself, so that the programs of a fleet

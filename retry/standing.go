@@ -130,10 +130,11 @@ func (t *standings) quarantined(version string) bool {
 	return st != nil && time.Now().Before(st.until)
 }
 
-// proven reports whether logins with the version may go ahead side by side.
+// proven reports whether logins with the version may go ahead side by side. A
+// refusal of it, be it one that does not count, must have been made good.
 func (t *standings) proven(version string) bool {
 	st := t.versions[version]
-	return !t.refusing && st != nil && st.accepted > 0 && time.Since(st.acceptedAt) < provenFor
+	return !t.refusing && st != nil && st.accepted > st.refused && time.Since(st.acceptedAt) < provenFor
 }
 
 // sawCurrent takes note of a read of AWSCURRENT. If the label has moved since a
@@ -164,16 +165,11 @@ func (t *standings) sawPending(version string, began time.Time) {
 	}
 }
 
-// lastRefusal returns the target's own error of its latest refusal.
-func (t *standings) lastRefusal() error {
-	var last *standing
-	for _, st := range t.versions {
-		if st.err != nil && (last == nil || st.refused > last.refused) {
-			last = st
-		}
-	}
-	if last == nil {
+// refusal returns the target's own error of the refusal for which the version is
+// in quarantine, or nil.
+func (t *standings) refusal(version string) error {
+	if !t.quarantined(version) {
 		return nil
 	}
-	return last.err
+	return t.versions[version].err
 }

@@ -33,15 +33,8 @@ type Walk struct {
 	err     error     // the target's last refusal
 	cause   error     // the last read that failed
 
-	// What the walk has read so far, in the order of the candidates, and which
-	// read comes next. Each is made once, but looked at again after every
-	// refusal: what was in quarantine may have left it.
-	found  []candidate
-	next   step
-	asked  time.Time // start of the read of AWSPENDING
-	hidden bool      // AWSPENDING cannot be read: a rotation may be under way
-
-	accepted uint64    // the target's latest acceptance when the reads began
+	labels   labels    // where the last pass saw them
+	accepted uint64    // the target's latest acceptance before that pass
 	until    time.Time // end of Options.Patience; zero: not waiting yet
 	pass     bool      // was released from the gate: go on without a lead
 
@@ -52,7 +45,6 @@ type Walk struct {
 type candidate struct {
 	secret *cache.Secret
 	stage  string
-	usable bool // Options.Usable said so, when it was read
 }
 
 // A login is one that Next has handed out and that has no outcome yet.
@@ -63,7 +55,7 @@ type login struct {
 	probe  bool  // the one caller who tries a version after its quarantine
 }
 
-// A step is a read of a walk. The order is that of the candidates.
+// A step is a look at a label. The order is that of the candidates.
 type step int
 
 const (
@@ -72,7 +64,6 @@ const (
 	pending              // AWSPENDING: the password is changed, the label not yet moved
 	promoted             // AWSCURRENT once more: the label may have moved since the renewal
 	previous             // AWSPREVIOUS: the target lags behind, as a read replica does
-	complete
 )
 
 // Walk begins a walk.
@@ -142,8 +133,9 @@ func (w *Walk) Refused(ctx context.Context, err error) {
 	// A refusal that does not count leaves open what the target thinks of the
 	// version: others were let in with it since this login began, perhaps just
 	// before the password changed, perhaps just after. So it is tried once
-	// more, and as the gate is closed now, by one caller for all. Only once:
-	// else a walk could spend all its logins on the old password.
+	// more, after what is newer, and as the gate is closed now, by one caller
+	// for all. Only once: else a walk could spend all its logins on the old
+	// password.
 	if counts || slices.Contains(w.doubted, attempt.VersionID) {
 		w.barred = append(w.barred, attempt.VersionID)
 	} else {
@@ -178,95 +170,111 @@ func (w *Walk) end() {
 	}
 }
 
-// restart forgets what was read and refused: the labels have moved, or a login
-// was accepted. The logins made stay counted.
-func (w *Walk) restart() {
-	w.found, w.next, w.barred, w.hidden, w.pass = nil, held, nil, false, false
-}
+// restart forgets what was refused: the labels have moved, or a login was
+// accepted. The logins made stay counted.
+func (w *Walk) restart() { w.barred, w.doubted, w.pass = nil, nil, false }
 
-// candidate returns the first version that may be tried, reading as far as it
-// must; none if there is none.
+// candidate returns the first version that may be tried; none if there is none.
+//
+// It looks at the labels from the start each time. What is held costs no call,
+// and what was read before the latest refusal is of no use: where rotation
+// follows rotation, AWSPENDING has moved on by the time its version is refused.
 func (w *Walk) candidate(ctx context.Context) (candidate, error) {
 	if len(w.tried) >= maxLogins {
 		return candidate{}, nil
 	}
-	for {
-		if c := w.offer(); c.secret != nil {
-			return c, nil
-		}
-		if w.next == complete {
-			return candidate{}, nil
-		}
-		if err := w.read(ctx); err != nil {
+	r := w.r
+	r.mu.Lock()
+	w.accepted = r.target.accepted
+	r.mu.Unlock()
+	w.labels = labels{pending: nowhere}
+	var (
+		current *cache.Secret // what AWSCURRENT was last seen on
+		asked   time.Time     // when AWSPENDING was looked at
+		doubted candidate     // what is left open, and tried if nothing newer is to be had
+	)
+	for step := held; step <= previous; step++ {
+		stage, s, err := w.look(ctx, step, current, asked)
+		began := r.note(stage, s, err)
+		switch {
+		case err == nil:
+		case step == held || ctx.Err() != nil || errors.Is(err, cache.ErrClosed):
 			return candidate{}, w.fail(err)
+		case !errors.Is(err, cache.ErrNotFound):
+			// There is merely no such candidate, and nobody's next walk is
+			// held to it.
+			w.cause = err
 		}
-		w.next++
+		switch stage {
+		case cache.Current:
+			if err == nil {
+				current, w.labels.current = s, s.VersionID()
+			}
+		case cache.Pending:
+			asked, w.labels.pending = began, position(s, err)
+		}
+		if step == previous && doubted.secret != nil {
+			return doubted, nil
+		}
+		if err == nil && w.offers(s) {
+			if !slices.Contains(w.doubted, s.VersionID()) {
+				return candidate{s, stage}, nil
+			}
+			doubted = candidate{s, stage}
+		}
+		if step == renewed && !w.refused(current) {
+			break // not meant for this target: there is nothing to get round
+		}
+	}
+	return candidate{}, nil
+}
+
+// look reads the label of a step, if what the cache holds of it will not do.
+func (w *Walk) look(ctx context.Context, step step, current *cache.Secret, asked time.Time) (stage string, s *cache.Secret, err error) {
+	c, id := w.r.cache, w.r.secretID
+	switch step {
+	case held:
+		// A refusal asks for a look at where the label is after it, of which
+		// all who wait at the gate have one. If there is none to be had, what
+		// is held has to do.
+		if at, ok := w.r.refusal(); ok {
+			if s, err = c.RefreshAfter(ctx, id, cache.Current, at); err == nil {
+				return cache.Current, s, nil
+			}
+		}
+		s, err = w.r.handle.Get(ctx)
+		return cache.Current, s, err
+	case renewed:
+		s, err = c.RefreshIf(ctx, id, current.VersionID())
+		return cache.Current, s, err
+	case pending:
+		s, err = c.RefreshAfter(ctx, id, cache.Pending, w.labelsAfter())
+		return cache.Pending, s, err
+	case promoted:
+		s, err = c.RefreshAfter(ctx, id, cache.Current, asked)
+		return cache.Current, s, err
+	default:
+		s, err = c.RefreshAfter(ctx, id, cache.Previous, w.labelsAfter())
+		return cache.Previous, s, err
 	}
 }
 
-// offer returns the first candidate read so far that may be tried.
-func (w *Walk) offer() candidate {
+// refusal returns when the target last refused a login, if it has accepted none
+// since.
+func (r *Retrier) refusal() (time.Time, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.target.refusedAt, r.target.refusing
+}
+
+// offers reports whether the version may be tried.
+func (w *Walk) offers(s *cache.Secret) bool {
+	if !w.r.opts.Usable(s) {
+		return false
+	}
 	w.r.mu.Lock()
 	defer w.r.mu.Unlock()
-	for _, c := range w.found {
-		version := c.secret.VersionID()
-		if c.usable && !slices.Contains(w.barred, version) && !w.r.target.quarantined(version) {
-			return c
-		}
-	}
-	return candidate{}
-}
-
-// read makes the walk's next read. Its error ends the walk: that of the first
-// read, that of ctx, and cache.ErrClosed. Of any other, there is merely no such
-// candidate, and nobody's next walk is held to it.
-func (w *Walk) read(ctx context.Context) error {
-	r := w.r
-	var (
-		stage = cache.Current
-		s     *cache.Secret
-		err   error
-	)
-	switch w.next {
-	case held:
-		r.mu.Lock()
-		w.accepted = r.target.accepted
-		r.mu.Unlock()
-		s, err = r.handle.Get(ctx)
-	case renewed:
-		s, err = r.cache.RefreshIf(ctx, r.secretID, w.found[0].secret.VersionID())
-	case pending:
-		if !w.refused() {
-			// The version held is not meant for this target, and neither is a
-			// newer one: there is nothing to get round.
-			w.next = complete - 1
-			return nil
-		}
-		stage = cache.Pending
-		s, err = r.cache.RefreshAfter(ctx, r.secretID, stage, w.labelsAfter())
-	case promoted:
-		s, err = r.cache.RefreshAfter(ctx, r.secretID, stage, w.asked)
-	case previous:
-		stage = cache.Previous
-		s, err = r.cache.RefreshAfter(ctx, r.secretID, stage, w.labelsAfter())
-	}
-	began := r.note(stage, s, err)
-	if w.next == pending {
-		w.asked = began
-	}
-	switch {
-	case err == nil:
-		// What AWSCURRENT was on before is no candidate any more, though the
-		// move has just ended its quarantine.
-		w.found = slices.DeleteFunc(w.found, func(c candidate) bool { return c.stage == stage })
-		w.found = append(w.found, candidate{s, stage, r.opts.Usable(s)})
-	case w.next == held || ctx.Err() != nil || errors.Is(err, cache.ErrClosed):
-		return err
-	case !errors.Is(err, cache.ErrNotFound):
-		w.cause = err
-		w.hidden = w.hidden || stage == cache.Pending && denied(err)
-	}
-	return nil
+	return !slices.Contains(w.barred, s.VersionID()) && !w.r.target.quarantined(s.VersionID())
 }
 
 // note takes note of where a read found its label, and returns the start of
@@ -290,12 +298,6 @@ func (r *Retrier) note(stage string, s *cache.Secret, err error) time.Time {
 	return began
 }
 
-// denied reports whether err is the service refusing to say.
-func denied(err error) bool {
-	failed, ok := errors.AsType[*cache.Error](err)
-	return ok && !failed.Transient && !errors.Is(err, cache.ErrNotFound)
-}
-
 // labelsAfter returns the instant after which a read of a label must have begun
 // to be of use: the latest refusal, and no longer ago than labelAge.
 func (w *Walk) labelsAfter() time.Time {
@@ -308,14 +310,12 @@ func (w *Walk) labelsAfter() time.Time {
 	return after
 }
 
-// refused reports whether this walk was refused, or has met a version that
-// somebody else was refused with a moment ago.
-func (w *Walk) refused() bool {
+// refused reports whether this walk was refused, or somebody else was a moment
+// ago with what AWSCURRENT is on.
+func (w *Walk) refused(current *cache.Secret) bool {
 	w.r.mu.Lock()
 	defer w.r.mu.Unlock()
-	return len(w.barred) > 0 || slices.ContainsFunc(w.found, func(c candidate) bool {
-		return w.r.target.quarantined(c.secret.VersionID())
-	})
+	return len(w.tried) > 0 || w.r.target.quarantined(current.VersionID())
 }
 
 // fail returns the error of a walk that ends with cause, or for want of
@@ -325,9 +325,9 @@ func (w *Walk) fail(cause error) error {
 	if cause == nil {
 		cause = w.cause
 	}
-	if refusal == nil && w.refused() {
+	if refusal == nil {
 		r.mu.Lock()
-		refusal = r.target.lastRefusal()
+		refusal = r.target.refusal(w.labels.current)
 		r.mu.Unlock()
 	}
 	switch {

@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 
@@ -193,8 +192,8 @@ func TestHostThatDoesNotAnswer(t *testing.T) {
 
 func TestSecretsThatAreNone(t *testing.T) {
 	for secret, want := range map[string]string{
-		"hunter2-not-json":                                   "not valid JSON",
-		`{"username":"u"}`:                                   `field "password" is missing`,
+		"hunter2-not-json": "not valid JSON",
+		`{"username":"u"}`: `field "password" is missing`,
 		`{"username":"u","password":"hunter2","port":"x"}`:   `field "port" is not a number`,
 		`{"username":"u","password":"hunter2"}`:              `has no field "host"`,
 		`{"username":["hunter2"],"password":"p","host":"h"}`: `field "username": a JSON array cannot be decoded into string`,
@@ -216,46 +215,4 @@ func TestDriver(t *testing.T) {
 	if connector.Driver() != stdlib.GetDefaultDriver() {
 		t.Errorf("Driver() = %T", connector.Driver())
 	}
-}
-
-// A tracer is the user's own, and sees what pgx does.
-type tracer struct {
-	mu      sync.Mutex
-	flying  int
-	started int
-	refused int
-}
-
-func (t *tracer) TraceConnectStart(ctx context.Context, _ pgx.TraceConnectStartData) context.Context {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.flying++
-	t.started++
-	return ctx
-}
-
-func (t *tracer) TraceConnectEnd(_ context.Context, data pgx.TraceConnectEndData) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.flying--
-	if pgErr, ok := errors.AsType[*pgconn.PgError](data.Err); ok && pgErr.Code == "28P01" {
-		t.refused++
-	}
-}
-
-func (*tracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
-	return ctx
-}
-func (*tracer) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
-
-// counts returns how many logins are in flight, and how many were begun.
-func (t *tracer) counts() (flying, started, refused int) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.flying, t.started, t.refused
-}
-
-func (t *tracer) configure(cfg *pgx.ConnConfig) error {
-	cfg.Tracer = t
-	return nil
 }
