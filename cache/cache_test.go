@@ -77,7 +77,7 @@ func TestGetWithinTTLIsOneCall(t *testing.T) {
 		calls(t, srv, 1)
 
 		srv.Put("prod/db", "v2")
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		get(t, c, "v2")
 		calls(t, srv, 2)
 	})
@@ -282,14 +282,11 @@ func TestPanicReachesTheReadersAndPoisonsNothing(t *testing.T) {
 		f    func()
 	}{
 		{"the client panicked with a string", func() { panic(sentinel) }},
-		{"the client panicked: runtime error: ", func() { var m map[string]int; m[sentinel] = 1 }},
+		{"the client panicked: assignment to entry in nil map", func() { nilMap()[sentinel] = 1 }},
 		{"the client ended its goroutine", runtime.Goexit},
 	} {
 		misbehave = test.f
 		_, err := c.Get(t.Context(), "prod/db")
-		if test.want == "the client panicked: runtime error: " {
-			test.want = "the client panicked: assignment to entry in nil map"
-		}
 		if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), sentinel) {
 			t.Errorf("Get: %v, want %q", err, test.want)
 		}
@@ -297,6 +294,8 @@ func TestPanicReachesTheReadersAndPoisonsNothing(t *testing.T) {
 	misbehave = nil
 	get(t, c, "v1")
 }
+
+func nilMap() map[string]int { return nil }
 
 type clientFunc func(context.Context, *secretsmanager.GetSecretValueInput, ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error)
 

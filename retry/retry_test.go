@@ -191,7 +191,7 @@ func TestLateSuccessOfAnOldLogin(t *testing.T) {
 		var wg sync.WaitGroup
 		slow := make(chan struct{})
 		wg.Go(func() {
-			err := w.r.Do(t.Context(), func(ctx context.Context, s *cache.Secret) error {
+			err := w.r.Do(t.Context(), func(_ context.Context, _ *cache.Secret) error {
 				<-slow // accepted by the server long ago, the answer is on its way
 				return nil
 			})
@@ -312,7 +312,7 @@ func TestNetworkErrorGoesToTheCallerAndReleasesAll(t *testing.T) {
 		start := time.Now()
 		for range 20 {
 			wg.Go(func() {
-				if err := w.r.Do(t.Context(), broken); err != errNetwork {
+				if err := w.r.Do(t.Context(), broken); !errors.Is(err, errNetwork) || errors.Unwrap(err) != nil {
 					t.Errorf("Do: %v, want the login's own error, unchanged", err)
 				}
 			})
@@ -366,7 +366,7 @@ func TestRolledBackRotation(t *testing.T) {
 
 // A rollback after promotion: AWSCURRENT is moved back.
 func TestRollbackAfterPromotion(t *testing.T) {
-	bubble(t, nil, func(t *testing.T, w *world) {
+	bubble(t, nil, func(_ *testing.T, w *world) {
 		w.do()
 		v1, v2 := w.version(cache.Current), w.pend("v2")
 		w.db.setPassword("v2")

@@ -67,7 +67,7 @@ func forms(secret string) map[string]string {
 		"hex":     hex.EncodeToString([]byte(secret)),
 		"HEX":     strings.ToUpper(hex.EncodeToString([]byte(secret))),
 		"URL":     url.QueryEscape(secret),
-		"decimal": strings.Trim(fmt.Sprint([]byte(secret)), "[]"),
+		"decimal": strings.Trim(fmt.Sprintf("%d", []byte(secret)), "[]"),
 	}
 }
 

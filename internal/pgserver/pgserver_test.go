@@ -205,7 +205,7 @@ func TestStop(t *testing.T) {
 func TestStartCancelled(t *testing.T) {
 	for _, after := range []time.Duration{0, 20 * time.Millisecond, 300 * time.Millisecond, time.Second} {
 		t.Run(after.String(), func(t *testing.T) {
-			tmp, err := os.MkdirTemp("", "keyturn-pgserver-test-")
+			tmp, err := os.MkdirTemp("", "keyturn-pgserver-test-") //nolint:usetesting // t.TempDir is too long for a socket and closed to other users
 			if err != nil {
 				t.Fatal(err)
 			}

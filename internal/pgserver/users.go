@@ -38,7 +38,7 @@ func (s *Server) admin(ctx context.Context, f func(*pgx.Conn) error) error {
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
 		// The error holds the configuration, with the password in it.
-		return fmt.Errorf("pgserver: superuser login: %s", err.Error()) //nolint:errorlint // not wrapped on purpose
+		return fmt.Errorf("pgserver: superuser login: %s", err.Error())
 	}
 	defer func() { _ = conn.Close(ctx) }()
 	if err := f(conn); err != nil {

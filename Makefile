@@ -1,0 +1,48 @@
+# The two commands that the README promises, and what contributors run besides.
+# Each installs what it needs and the machine lacks: see scripts/setup.
+
+MODULES := . examples
+TEST    := go test -race -shuffle=on -count=1
+LINT    := go tool -modfile=$(CURDIR)/tools/go.mod golangci-lint
+
+.PHONY: help
+help:
+	@echo "make demo    a pool under load through five rotations, with and without Keyturn"
+	@echo "make test    all tests, on real servers, with the race detector"
+	@echo "make check   formatting, vet, lint, tidy modules, links of the public packages"
+	@echo "make fix     what of that can be mended by a program"
+
+.PHONY: demo
+demo:
+	@scripts/setup postgres
+	@cd examples && go run ./rotation $(ARGS)
+
+.PHONY: test
+test:
+	@scripts/setup postgres compiler
+	@set -e; for module in $(MODULES); do (cd $$module && CGO_ENABLED=1 $(TEST) ./...); done
+
+.PHONY: check
+check: vet lint tidy links
+
+.PHONY: vet
+vet:
+	@set -e; for module in $(MODULES); do (cd $$module && go vet ./... && go fix -diff ./...); done
+
+.PHONY: lint
+lint:
+	@set -e; for module in $(MODULES); do (cd $$module && $(LINT) fmt --diff && $(LINT) run ./...); done
+
+.PHONY: tidy
+tidy:
+	@set -e; for module in $(MODULES) tools; do (cd $$module && go mod tidy -diff); done
+
+# What a user links with a public package: no testing, and no driver that the
+# package is not for.
+.PHONY: links
+links:
+	@scripts/links
+
+.PHONY: fix
+fix:
+	@set -e; for module in $(MODULES); do (cd $$module && go fix ./... && $(LINT) fmt && go mod tidy); done
