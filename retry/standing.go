@@ -18,7 +18,7 @@ type standings struct {
 	accepted uint64 // number of the latest acceptance of any version
 	refusing bool   // a refusal was the last word: the gate is closed
 
-	refusedAt time.Time // of the latest refusal
+	refusedAt time.Time // of the latest refusal that was news
 	current   string    // the version that AWSCURRENT was last seen on
 	readAt    time.Time // start of the read that saw it there
 }
@@ -94,7 +94,11 @@ func (t *standings) accept(version string, began uint64) bool {
 // quarantine it ends.
 func (t *standings) refuse(version string, began uint64, err error) (counts bool, free []string) {
 	st, now := t.of(version), time.Now()
-	t.refusedAt = now
+	// Of the stragglers of a change none but the first brings news: what was
+	// read of the labels since then will do for all, in one call.
+	if st.refused <= st.accepted && !t.quarantined(version) {
+		t.refusedAt = now
+	}
 	// Whether it counts or not, something has changed: from here on one login
 	// at a time, until one is accepted. Only of what is in quarantine it is no
 	// news: the stragglers of a change would close the gate one by one.

@@ -31,7 +31,7 @@ type Walk struct {
 	barred  []string  // the versions that were refused in this walk
 	doubted []string  // those refused by a verdict that did not count
 	err     error     // the target's last refusal
-	cause   error     // the last read that failed
+	cause   error     // a read of the last pass that failed
 
 	labels   labels    // where the last pass saw them
 	accepted uint64    // the target's latest acceptance before that pass
@@ -187,13 +187,16 @@ func (w *Walk) candidate(ctx context.Context) (candidate, error) {
 	r.mu.Lock()
 	w.accepted = r.target.accepted
 	r.mu.Unlock()
-	w.labels = labels{pending: nowhere}
+	w.labels, w.cause = labels{pending: nowhere}, nil
 	var (
 		current *cache.Secret // what AWSCURRENT was last seen on
 		asked   time.Time     // when AWSPENDING was looked at
 		doubted candidate     // what is left open, and tried if nothing newer is to be had
 	)
 	for step := held; step <= previous; step++ {
+		if step == previous && doubted.secret != nil {
+			return doubted, nil
+		}
 		stage, s, err := w.look(ctx, step, current, asked)
 		began := r.note(stage, s, err)
 		switch {
@@ -212,9 +215,6 @@ func (w *Walk) candidate(ctx context.Context) (candidate, error) {
 			}
 		case cache.Pending:
 			asked, w.labels.pending = began, position(s, err)
-		}
-		if step == previous && doubted.secret != nil {
-			return doubted, nil
 		}
 		if err == nil && w.offers(s) {
 			if !slices.Contains(w.doubted, s.VersionID()) {
