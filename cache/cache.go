@@ -67,8 +67,9 @@ func (c *Cache) GetStage(ctx context.Context, secretID, stage string) (*Secret, 
 
 // Refresh reads the AWSCURRENT version from the service and returns it: the
 // answer of a call that began after Refresh was called, shared with everybody
-// who wants one. Within Options.MinRefresh of the last such call it returns
-// what is held instead. It never sleeps, and waits no longer than ctx.
+// who wants one. Within Options.MinRefresh of the start of the last call it
+// returns that one's answer instead. It never sleeps, and waits no longer than
+// ctx.
 func (c *Cache) Refresh(ctx context.Context, secretID string) (*Secret, error) {
 	return c.entry(secretID, Current).refresh(ctx)
 }

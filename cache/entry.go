@@ -138,12 +138,10 @@ func (e *entry) started() uint64 {
 	return e.number
 }
 
-// limited reports whether Options.MinRefresh forbids a forced read after o. A
-// failed read does not count: there is nothing held that could be returned in
-// its stead.
-func (e *entry) limited(o *outcome) bool {
-	return o.err == nil && time.Since(o.began) < e.cache.opts.MinRefresh
-}
+// limited reports whether Options.MinRefresh forbids a forced read after o,
+// which then is the answer, be it a failure: callers that were refused a login
+// come in numbers.
+func (e *entry) limited(o *outcome) bool { return time.Since(o.began) < e.cache.opts.MinRefresh }
 
 // wait returns the result of the last flight if held accepts it, else of one
 // that joins accepts: it waits out a flight that joins refuses, and starts one
@@ -229,8 +227,8 @@ func (e *entry) run(ctx context.Context, f *flight, op string) {
 		e.flight = nil
 		e.last.Store(o)
 		e.mu.Unlock()
-		e.log(ctx, o)
 		close(f.done)
+		e.log(ctx, o) // last: a slow handler is not the readers' business
 	}()
 	secret, err := e.read(ctx, f.began)
 	if err == nil && before != nil && movesBack(before.secret, secret) {
@@ -261,6 +259,9 @@ func (e *entry) read(ctx context.Context, began time.Time) (*Secret, error) {
 		return nil, errors.New("the client returned neither a value nor an error")
 	case err == nil && out.SecretString == nil && out.SecretBinary == nil:
 		return nil, errors.New("the service's answer holds no value")
+	case err == nil && aws.ToString(out.VersionId) == "":
+		// Versions are told apart by it: what was refused, what is decoded.
+		return nil, errors.New("the service's answer names no version")
 	case err == nil:
 		return newSecret(out, began), nil
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):

@@ -31,8 +31,8 @@ type Options struct {
 	TTL time.Duration
 
 	// MinRefresh is the least time between two forced reads of one secret and
-	// label; [Cache.Refresh] and [Cache.RefreshIf] return what is held inside
-	// it. Default 1 second. Negative: no limit.
+	// label; within it [Cache.Refresh] and [Cache.RefreshIf] return the answer
+	// of the last read. Default 1 second. Negative: no limit.
 	MinRefresh time.Duration
 
 	// FetchTimeout bounds one read, the client's own attempts included. No

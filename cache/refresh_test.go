@@ -31,24 +31,38 @@ func TestRefreshReadsAtOnceAndNotTooOften(t *testing.T) {
 	})
 }
 
-func TestRefreshAfterAFailureReallyCalls(t *testing.T) {
-	bubble(t, nil, func(t *testing.T, srv *smtest.Server, c *cache.Cache) {
-		remove := srv.Inject(smtest.Fault{Err: smtest.AccessDenied})
-		start := time.Now()
-		for i := range 3 {
-			if _, err := c.Refresh(t.Context(), "prod/db"); err == nil {
-				t.Fatal("Refresh succeeded against a denial")
+// A failure is told at once, and asked about again once MinRefresh has passed.
+func TestRefreshAfterAFailure(t *testing.T) {
+	for _, fault := range []*smtest.Error{smtest.AccessDenied, smtest.Throttling} {
+		synctest.Test(t, func(t *testing.T) {
+			srv := smtest.New(nil)
+			defer srv.Close()
+			srv.Put("prod/db", "v1")
+			c, err := cache.New(srv.Client(func(o *secretsmanager.Options) { o.RetryMaxAttempts = 1 }), nil)
+			if err != nil {
+				t.Fatal(err)
 			}
-			calls(t, srv, i+1)
-		}
-		remove()
-		if s, err := c.Refresh(t.Context(), "prod/db"); err != nil || s.Text() != "v1" {
-			t.Errorf("Refresh = %v, %v", s, err)
-		}
-		if time.Since(start) != 0 {
-			t.Errorf("the refreshes took %v; they must not sleep", time.Since(start))
-		}
-	})
+			defer c.Close()
+			remove := srv.Inject(smtest.Fault{Err: fault})
+			start := time.Now()
+			for i := range 3 {
+				for range 10 {
+					if _, err := c.Refresh(t.Context(), "prod/db"); err == nil {
+						t.Fatal("Refresh succeeded against a failure")
+					}
+				}
+				calls(t, srv, i+1)
+				time.Sleep(time.Second)
+			}
+			remove()
+			if s, err := c.Refresh(t.Context(), "prod/db"); err != nil || s.Text() != "v1" {
+				t.Errorf("Refresh = %v, %v", s, err)
+			}
+			if time.Since(start) != 3*time.Second {
+				t.Errorf("the refreshes took %v beside the test's own 3s; they must not sleep", time.Since(start)-3*time.Second)
+			}
+		})
+	}
 }
 
 // A value is good until its TTL, whatever becomes of a forced read.

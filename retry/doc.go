@@ -22,9 +22,10 @@
 //
 // One, and those that were in flight when the password changed. After a refusal,
 // and for a version that was not accepted within the last second, one caller
-// logs in and the others wait for the verdict. Where they all tried for
-// themselves, a pool of twenty connections would lock an account that allows ten
-// bad passwords.
+// logs in and the others wait for the verdict; if there is none within a second,
+// or the network fails, one more goes ahead, then two, then four. Where they all
+// tried for themselves, a pool of twenty connections would lock an account that
+// allows ten bad passwords.
 //
 // # When nothing is left
 //

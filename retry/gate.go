@@ -11,9 +11,14 @@ import (
 type lead struct {
 	began time.Time
 	done  chan struct{} // closed when the login has an outcome
-	// released tells the waiters that the outcome was no verdict, and that they
-	// need not queue again. Written before done is closed.
+
+	// released tells the waiters that the outcome was no verdict. Written
+	// before done is closed.
 	released bool
+
+	// How many of the waiters may go ahead beside the next lead, once this one
+	// has told nothing; -1 before that is decided. Protected by Retrier.mu.
+	passes int
 }
 
 // admit lets the walk begin a login with c, or waits for a reason to look at
@@ -31,20 +36,20 @@ func (w *Walk) admit(ctx context.Context, c candidate) (bool, error) {
 		return false, nil // refused while we waited
 	}
 	l := &login{candidate: c}
-	if !w.pass && !r.target.proven(version) {
+	if w.pass != version && !r.target.proven(version) {
 		if first := r.lead; first != nil && time.Since(first.began) < provenFor {
 			r.mu.Unlock()
 			r.release()
-			return false, w.follow(ctx, first)
+			return false, w.follow(ctx, first, version)
 		}
-		l.lead = &lead{began: time.Now(), done: make(chan struct{})}
+		l.lead = &lead{began: time.Now(), done: make(chan struct{}), passes: -1}
 		r.lead = l.lead
 	}
-	w.pass = false
+	w.pass = ""
 	if st := r.target.of(version); !st.until.IsZero() {
-		// Its quarantine has run out, for us: the next caller waits as long
-		// again, unless we find the version good.
-		st.until = time.Now().Add(quarantine)
+		// Its quarantine has run out, for one caller: the next may try it if
+		// we hear nothing in the time that a lead may take.
+		st.until = time.Now().Add(provenFor)
 		l.probe = true
 	}
 	l.number = r.target.number()
@@ -53,19 +58,46 @@ func (w *Walk) admit(ctx context.Context, c candidate) (bool, error) {
 	return true, nil
 }
 
-// follow waits for the outcome of a lead, but no longer than a lead may take.
-func (w *Walk) follow(ctx context.Context, l *lead) error {
+// follow waits for the outcome of a lead, but no longer than a lead may take. If
+// there is none by then, or none that tells anything, the walk may be let go
+// ahead with the version that it was waiting to try.
+func (w *Walk) follow(ctx context.Context, l *lead, version string) error {
 	timer := time.NewTimer(provenFor - time.Since(l.began))
 	defer timer.Stop()
+	released := true
 	select {
 	case <-l.done:
-		w.pass = l.released
+		released = l.released
 	case <-timer.C:
-		w.pass = true
 	case <-ctx.Done():
 		return w.r.waiting(ctx)
 	}
+	if released && w.r.widen(l) {
+		w.pass = version
+	}
 	return nil
+}
+
+// widen reports whether one more of those who waited behind l, which has told
+// nothing, may go ahead beside the next lead. One may, and twice as many each
+// time until there is a verdict.
+//
+// It is simpler to let all of them go. But a server that takes its time to
+// refuse (PostgreSQL's auth_delay, a slow link), or that restarts while its
+// password changes, then refuses them all, and where it counts to ten the
+// account is locked.
+func (r *Retrier) widen(l *lead) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if l.passes < 0 {
+		r.width = max(1, 2*r.width)
+		l.passes = r.width
+	}
+	if l.passes == 0 {
+		return false
+	}
+	l.passes--
+	return true
 }
 
 // endLocked ends the lead of a login that has an outcome. The caller holds r.mu.

@@ -37,6 +37,9 @@ func (w *Walk) poll(ctx context.Context) error {
 	}
 	patience := time.NewTimer(time.Until(w.until))
 	defer patience.Stop()
+	// The reads end with the patience too.
+	reads, cancel := context.WithDeadline(ctx, w.until)
+	defer cancel()
 	for backoff := firstPoll; ; backoff = min(2*backoff, lastPoll) {
 		pause := time.NewTimer(jitter(backoff))
 		select {
@@ -45,20 +48,28 @@ func (w *Walk) poll(ctx context.Context) error {
 			return nil
 		case <-patience.C:
 			pause.Stop()
-			return w.fail(fmt.Errorf("the labels did not move within %v", r.opts.Patience))
+			return w.fail(w.impatient())
 		case <-ctx.Done():
 			pause.Stop()
 			return w.fail(ctx.Err())
 		case <-pause.C:
 		}
-		moved, err := w.moved(ctx)
-		if err != nil {
+		moved, err := w.moved(reads, backoff)
+		switch {
+		case moved:
+			return nil
+		case err != nil && (reads.Err() == nil || ctx.Err() != nil):
 			return w.fail(err)
 		}
-		if moved {
-			return nil
-		}
 	}
+}
+
+// impatient is why a walk ends that has waited long enough.
+func (w *Walk) impatient() error {
+	if w.cause != nil {
+		return fmt.Errorf("the labels were not seen to move within %v: %w", w.r.opts.Patience, w.cause)
+	}
+	return fmt.Errorf("the labels did not move within %v", w.r.opts.Patience)
 }
 
 // wake returns a channel that is closed at the next acceptance by the target,
@@ -78,9 +89,13 @@ func (w *Walk) wake() (woken <-chan struct{}, accepted bool) {
 
 // labels is where AWSCURRENT and AWSPENDING were seen: on which versions, or
 // nowhere, or hidden.
-type labels struct{ current, pending string }
+type labels struct {
+	current, pending string
+	blind            bool // the last look at AWSCURRENT failed
+}
 
-// hidden stands for the version under a label that may not be read.
+// hidden stands for the version under a label that cannot be read, be it for a
+// denial or for a service that does not answer.
 const hidden = "?"
 
 // position returns where a read found its label.
@@ -88,32 +103,29 @@ func position(s *cache.Secret, err error) string {
 	if err == nil {
 		return s.VersionID()
 	}
-	failed, ok := errors.AsType[*cache.Error](err)
-	if ok && !failed.Transient && !errors.Is(err, cache.ErrNotFound) {
-		return hidden
+	if errors.Is(err, cache.ErrNotFound) {
+		return nowhere
 	}
-	return nowhere
+	return hidden
 }
 
 // rotating reports whether a rotation may be under way: AWSPENDING is on
-// another version than AWSCURRENT, or nobody lets us see where it is.
-func (l labels) rotating() bool { return l.pending != nowhere && l.pending != l.current }
+// another version than AWSCURRENT, or it cannot be seen where they are.
+func (l labels) rotating() bool { return l.blind || l.pending != nowhere && l.pending != l.current }
 
-// moved reads both labels anew and reports whether they are elsewhere than the
-// walk saw them. A read that fails for the moment says nothing; an error is
-// only what makes further waiting vain.
-func (w *Walk) moved(ctx context.Context) (bool, error) {
-	moved, now := false, time.Now()
+// moved looks at both labels and reports whether they are elsewhere than the walk
+// saw them. What others have read lately is good enough: everybody waits here.
+// A read that fails says nothing; an error is what makes further waiting vain.
+func (w *Walk) moved(ctx context.Context, backoff time.Duration) (bool, error) {
+	moved, now := false, time.Now().Add(-backoff/4)
 	for stage, before := range map[string]string{cache.Current: w.labels.current, cache.Pending: w.labels.pending} {
 		s, err := w.r.cache.RefreshAfter(ctx, w.r.secretID, stage, now)
 		w.r.note(stage, s, err)
-		failed, _ := errors.AsType[*cache.Error](err)
-		switch {
-		case err != nil && (ctx.Err() != nil || errors.Is(err, cache.ErrClosed)):
+		if err != nil && (ctx.Err() != nil || errors.Is(err, cache.ErrClosed)) {
 			return false, err
-		case failed != nil && (failed.Transient || stage == cache.Current):
-		default:
-			moved = moved || position(s, err) != before
+		}
+		if now := position(s, err); now != hidden && now != before {
+			moved = true
 		}
 	}
 	return moved, nil

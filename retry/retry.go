@@ -16,12 +16,16 @@ const (
 
 	// provenFor is how long an acceptance lets further logins with the same
 	// version go ahead without one leading, and how long waiters stay behind a
-	// leader that says nothing.
+	// leader from whom nothing is heard.
 	provenFor = time.Second
 
 	// quarantine is how long a refused version stays untried if nothing else
 	// ends it.
 	quarantine = 30 * time.Second
+
+	// maxStreak is how many refusals in a row a target may make that has just
+	// accepted two versions, before both are left alone.
+	maxStreak = 5 * maxLogins
 
 	// labelAge is how old a read of AWSPENDING or AWSPREVIOUS may be, whatever
 	// it said. It bounds the calls of a pool that cannot log in at all.
@@ -69,6 +73,7 @@ type Retrier struct {
 	mu     sync.Mutex // protects following; never held during a login, a read or a wait
 	target standings
 	lead   *lead         // the login that the others wait for, or nil
+	width  int           // how many went ahead beside the latest lead; 0 after a verdict
 	woken  chan struct{} // closed at the next acceptance; nil: nobody waits for one
 }
 
@@ -123,12 +128,12 @@ func (r *Retrier) Do(ctx context.Context, login func(context.Context, *cache.Sec
 		if err != nil {
 			return err
 		}
-		err = w.attempt(ctx, s, login)
+		refused, err := w.attempt(ctx, s, login)
 		switch {
 		case err == nil:
 			w.Accepted()
 			return nil
-		case r.isAuthError(err):
+		case refused:
 			w.Refused(ctx, err)
 		default:
 			w.NoVerdict(ctx)
@@ -138,14 +143,15 @@ func (r *Retrier) Do(ctx context.Context, login func(context.Context, *cache.Sec
 }
 
 // attempt calls login, and lets the others go on should it panic.
-func (w *Walk) attempt(ctx context.Context, s *cache.Secret, login func(context.Context, *cache.Secret) error) error {
+func (w *Walk) attempt(ctx context.Context, s *cache.Secret, login func(context.Context, *cache.Secret) error) (refused bool, err error) {
 	ended := false
 	defer func() {
 		if !ended {
 			w.NoVerdict(ctx)
 		}
 	}()
-	err := login(ctx, s)
+	err = login(ctx, s)
+	refused = err != nil && w.r.isAuthError(err)
 	ended = true
-	return err
+	return refused, err
 }

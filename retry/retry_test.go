@@ -263,7 +263,7 @@ func TestLeaderThatHangs(t *testing.T) {
 		for range 20 {
 			wg.Go(func() {
 				w.do()
-				if waited := time.Since(start); waited > time.Second+w.db.latency+5*time.Millisecond {
+				if waited := time.Since(start); waited > time.Second+2*w.db.latency+5*time.Millisecond {
 					t.Errorf("waited %v behind a leader that hangs, want 1s at most", waited)
 				}
 			})
@@ -318,8 +318,9 @@ func TestNetworkErrorGoesToTheCallerAndReleasesAll(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if took := time.Since(start); took > 250*time.Millisecond {
-			t.Errorf("20 callers took %v, want 2 rounds of 100 ms", took)
+		// 1 of them, then 2, 3, 5 and 9: a lead, and 0, 1, 2, 4 and 8 beside it.
+		if took := time.Since(start); took > 510*time.Millisecond {
+			t.Errorf("20 callers took %v, want 5 rounds of 100 ms", took)
 		}
 	})
 }

@@ -19,8 +19,13 @@ type standings struct {
 	refusing bool   // a refusal was the last word: the gate is closed
 
 	refusedAt time.Time // of the latest refusal that was news
-	current   string    // the version that AWSCURRENT was last seen on
-	readAt    time.Time // start of the read that saw it there
+	streak    int       // refusals that counted since the latest acceptance
+
+	current string    // the version that AWSCURRENT was last seen on
+	readAt  time.Time // start of the read that saw it there
+
+	// The latest read of AWSPENDING: its start, and when its answer was there.
+	pendingAsked, pendingAnswered time.Time
 }
 
 // A standing is what is remembered of one version.
@@ -29,12 +34,12 @@ type standing struct {
 	acceptedAt time.Time
 	refused    uint64 // number of the latest refusal, whether it counted or not, 0: none
 	refusedAt  time.Time
-	err        error // the target's own, of that refusal
+	err        error  // the target's own, of that refusal
+	counted    uint64 // number of the latest refusal that counted, 0: none
 
-	until      time.Time // end of the quarantine; zero: not in it
-	current    string    // where AWSCURRENT was at the refusal
-	pending    string    // where AWSPENDING was in the first read after it; "": not read yet
-	replacedBy string    // the version accepted while this one was in quarantine
+	until   time.Time // end of the quarantine; zero: not in it
+	current string    // where AWSCURRENT was at the refusal
+	pending string    // where AWSPENDING was in the first read after it; "": not read yet
 }
 
 // nowhere stands for a label that no version carries.
@@ -79,13 +84,8 @@ func (t *standings) accept(version string, began uint64) bool {
 		return false // it began before the password changed
 	}
 	st.accepted, st.acceptedAt = t.number(), time.Now()
-	st.until, st.replacedBy = time.Time{}, ""
-	t.accepted, t.refusing = st.accepted, false
-	for v, other := range t.versions {
-		if v != version && t.quarantined(v) {
-			other.replacedBy = version
-		}
-	}
+	st.until = time.Time{}
+	t.accepted, t.refusing, t.streak = st.accepted, false, 0
 	return true
 }
 
@@ -96,7 +96,7 @@ func (t *standings) refuse(version string, began uint64, err error) (counts bool
 	st, now := t.of(version), time.Now()
 	// Of the stragglers of a change none but the first brings news: what was
 	// read of the labels since then will do for all, in one call.
-	if st.refused <= st.accepted && !t.quarantined(version) {
+	if began > st.refused {
 		t.refusedAt = now
 	}
 	// Whether it counts or not, something has changed: from here on one login
@@ -108,13 +108,19 @@ func (t *standings) refuse(version string, began uint64, err error) (counts bool
 	if !counts {
 		return false, nil // it began before the version was accepted
 	}
-	// What was refused had replaced another: it was a rollback, or the target
-	// is an endpoint over nodes that differ. So it is, too, if it has just
-	// accepted both; where neither was accepted, both passwords may be wrong,
-	// and trying them in turns would lock the account.
+	// A version that was accepted since its last refusal, and now is not: the
+	// target has changed, and what it refused before that it may accept again,
+	// be it for a rollback or because it has caught up. Each acceptance pays
+	// for one such change. An endpoint over nodes that differ changes with every
+	// login; it gets a few more, if it has just accepted both. But where none
+	// is accepted any more, the passwords are wrong, and trying them in turns
+	// would lock the account.
+	changed := st.accepted > st.counted
+	st.counted = st.refused
+	t.streak++
 	for v, other := range t.versions {
-		if v != version && t.quarantined(v) && (other.replacedBy == version || other.lately() && st.lately()) {
-			other.until, other.replacedBy = time.Time{}, ""
+		if v != version && t.quarantined(v) && (changed || other.lately() && st.lately() && t.streak <= maxStreak) {
+			other.until = time.Time{}
 			free = append(free, v)
 		}
 	}

@@ -36,7 +36,7 @@ type Walk struct {
 	labels   labels    // where the last pass saw them
 	accepted uint64    // the target's latest acceptance before that pass
 	until    time.Time // end of Options.Patience; zero: not waiting yet
-	pass     bool      // was released from the gate: go on without a lead
+	pass     string    // the version to try without a lead: the gate has let us go
 
 	login *login // under way
 }
@@ -108,6 +108,7 @@ func (w *Walk) Accepted() {
 		return
 	}
 	r.mu.Lock()
+	r.width = 0
 	if r.target.accept(l.secret.VersionID(), l.number) && r.woken != nil {
 		close(r.woken)
 		r.woken = nil
@@ -126,6 +127,7 @@ func (w *Walk) Refused(ctx context.Context, err error) {
 	attempt := Attempt{VersionID: l.secret.VersionID(), Stage: l.stage}
 	w.tried, w.err = append(w.tried, attempt), err
 	r.mu.Lock()
+	r.width = 0
 	counts, free := r.target.refuse(attempt.VersionID, l.number, err)
 	r.endLocked(l, false)
 	r.mu.Unlock()
@@ -156,8 +158,9 @@ func (w *Walk) NoVerdict(ctx context.Context) {
 	if l.probe {
 		r.target.of(l.secret.VersionID()).until = time.Now() // the next caller's turn
 	}
-	// A leader whose caller gave up hands on the lead. One that met a broken
-	// network lets everybody go: nobody behind it would fare better in a line.
+	// A leader whose caller gave up hands on the lead: it has learned nothing.
+	// Behind one that met a broken network more and more are let go: they would
+	// fare no better in a line.
 	r.endLocked(l, ctx.Err() == nil)
 	r.mu.Unlock()
 	w.end()
@@ -172,7 +175,7 @@ func (w *Walk) end() {
 
 // restart forgets what was refused: the labels have moved, or a login was
 // accepted. The logins made stay counted.
-func (w *Walk) restart() { w.barred, w.doubted, w.pass = nil, nil, false }
+func (w *Walk) restart() { w.barred, w.doubted, w.pass = nil, nil, "" }
 
 // candidate returns the first version that may be tried; none if there is none.
 //
@@ -189,15 +192,15 @@ func (w *Walk) candidate(ctx context.Context) (candidate, error) {
 	r.mu.Unlock()
 	w.labels, w.cause = labels{pending: nowhere}, nil
 	var (
-		current *cache.Secret // what AWSCURRENT was last seen on
-		asked   time.Time     // when AWSPENDING was looked at
-		doubted candidate     // what is left open, and tried if nothing newer is to be had
+		current  *cache.Secret // what AWSCURRENT was last seen on
+		answered time.Time     // when it was known where AWSPENDING is
+		doubted  candidate     // what is left open, and tried if nothing newer is to be had
 	)
 	for step := held; step <= previous; step++ {
 		if step == previous && doubted.secret != nil {
 			return doubted, nil
 		}
-		stage, s, err := w.look(ctx, step, current, asked)
+		stage, s, err := w.look(ctx, step, current, answered)
 		began := r.note(stage, s, err)
 		switch {
 		case err == nil:
@@ -213,8 +216,9 @@ func (w *Walk) candidate(ctx context.Context) (candidate, error) {
 			if err == nil {
 				current, w.labels.current = s, s.VersionID()
 			}
+			w.labels.blind = err != nil
 		case cache.Pending:
-			asked, w.labels.pending = began, position(s, err)
+			answered, w.labels.pending = r.answered(began), position(s, err)
 		}
 		if err == nil && w.offers(s) {
 			if !slices.Contains(w.doubted, s.VersionID()) {
@@ -230,7 +234,7 @@ func (w *Walk) candidate(ctx context.Context) (candidate, error) {
 }
 
 // look reads the label of a step, if what the cache holds of it will not do.
-func (w *Walk) look(ctx context.Context, step step, current *cache.Secret, asked time.Time) (stage string, s *cache.Secret, err error) {
+func (w *Walk) look(ctx context.Context, step step, current *cache.Secret, answered time.Time) (stage string, s *cache.Secret, err error) {
 	c, id := w.r.cache, w.r.secretID
 	switch step {
 	case held:
@@ -251,7 +255,7 @@ func (w *Walk) look(ctx context.Context, step step, current *cache.Secret, asked
 		s, err = c.RefreshAfter(ctx, id, cache.Pending, w.labelsAfter())
 		return cache.Pending, s, err
 	case promoted:
-		s, err = c.RefreshAfter(ctx, id, cache.Current, asked)
+		s, err = c.RefreshAfter(ctx, id, cache.Current, answered)
 		return cache.Current, s, err
 	default:
 		s, err = c.RefreshAfter(ctx, id, cache.Previous, w.labelsAfter())
@@ -265,6 +269,18 @@ func (r *Retrier) refusal() (time.Time, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.target.refusedAt, r.target.refusing
+}
+
+// answered returns an instant at which the answer of the read of AWSPENDING that
+// began at asked was there: the first at which anybody had it, so that all who
+// share the read share what follows from it.
+func (r *Retrier) answered(asked time.Time) time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if asked.After(r.target.pendingAsked) {
+		r.target.pendingAsked, r.target.pendingAnswered = asked, time.Now()
+	}
+	return r.target.pendingAnswered
 }
 
 // offers reports whether the version may be tried.
