@@ -119,8 +119,9 @@ func NewConnector(c *cache.Cache, secretID string, d Driver, opts *Options) (dri
 	return con, nil
 }
 
-// IsRefused reports whether err says that a server refused every version of a
-// secret: the credential is wrong, not the network.
+// IsRefused reports whether err says that a server refused the credential, and
+// that no other version of the secret was accepted in its place. [*retry.Error]
+// has the details: which versions were tried, and whether there may be more.
 func IsRefused(err error) bool {
 	_, ok := errors.AsType[*retry.Error](err)
 	return ok

@@ -77,7 +77,7 @@ func TestPasswordThatNobodyKnows(t *testing.T) {
 			if n := w.db.count() - before; n > 50+6 {
 				w.t.Errorf("promoted %v: %d refused logins in a minute, want those in flight and a few", promoted, n)
 			}
-			if n := w.sm.Count("GetSecretValue"); n > 60*5 {
+			if n := w.sm.Count("GetSecretValue"); n > 60*6 {
 				w.t.Errorf("promoted %v: %d reads in a minute, want a few a second", promoted, n)
 			}
 		})

@@ -54,7 +54,7 @@ func attempts(cfg *pgx.ConnConfig) string {
 
 func TestMerge(t *testing.T) {
 	service := filepath.Join(t.TempDir(), "services")
-	if err := os.WriteFile(service, []byte("[s]\nhost=served\nport=9\nsslmode=require\n[t]\ndbname=x\n"), 0o600); err != nil {
+	if err := os.WriteFile(service, []byte("[s]\nhost=served\nport=9\nsslmode=require\n[t]\ndbname=x\n[p]\nport=9\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	const (
@@ -88,10 +88,23 @@ func TestMerge(t *testing.T) {
 		{name: "a port alone in the environment", secret: full, env: map[string]string{"PGPORT": "9"}, want: "db.example:5433 verified as db.example"},
 		{name: "a quoted host", secret: full, opts: postgres.Options{DSN: `host = 'a\'b' dbname='x y'`}, want: "a'b:5432 verified as a'b", db: "x y"},
 
+		{name: "an empty setting is none", secret: full, opts: postgres.Options{DSN: "host='' dbname='' sslmode=''"}, want: "db.example:5433 verified as db.example", db: "app"},
+		{name: "an empty setting in a URL", secret: full, opts: postgres.Options{DSN: "postgres:///?host=&sslmode="}, want: "db.example:5433 verified as db.example", db: "app"},
+		{name: "a text that ends in a backslash", secret: full, opts: postgres.Options{DSN: `application_name=x\`}, want: "db.example:5433 verified as db.example", db: "app"},
+		{name: "a text that ends in a question mark", secret: full, opts: postgres.Options{DSN: "postgres://d/e?"}, want: "d:5432 verified as d", db: "e"},
+		{name: "a space that is none", secret: full, opts: postgres.Options{DSN: "dbname=e\u00a0sslmode=disable"}, want: "db.example:5433 verified as db.example"},
+		{name: "IPv6 in a URL", secret: full, opts: postgres.Options{DSN: "postgres://[2001:db8::1]:7/e"}, want: "2001:db8::1:7 verified as 2001:db8::1"},
+		{name: "the last word counts", secret: full, opts: postgres.Options{DSN: "host=a host=b"}, want: "b:5432 verified as b"},
+		{name: "the database by its other name", secret: full, opts: postgres.Options{DSN: "postgres:///?database=e"}, want: "db.example:5433 verified as db.example", db: "e"},
+		{name: "a service file with a database alone", secret: full, opts: postgres.Options{DSN: "service=t servicefile=" + service}, want: "db.example:5433 verified as db.example", db: "x"},
+		{name: "a service file with a port alone", secret: full, opts: postgres.Options{DSN: "service=p servicefile=" + service}, want: "db.example:5433 verified as db.example", db: "app"},
+		{name: "a service in the environment", secret: full, env: map[string]string{"PGSERVICE": "s", "PGSERVICEFILE": service}, want: "served:9 unverified"},
+
 		// Who decides on TLS: the host really dialled.
 		{name: "loopback", secret: local, want: "127.0.0.1:5432 plain"},
 		{name: "localhost", secret: full, opts: postgres.Options{Host: "localhost"}, want: "localhost:5432 plain"},
 		{name: "IPv6 loopback", secret: full, opts: postgres.Options{Host: "::1"}, want: "::1:5432 plain"},
+		{name: "a name like an abstract socket", secret: full, opts: postgres.Options{Host: "@pg"}, want: "@pg:5432 verified as @pg"},
 		{name: "a socket", secret: full, opts: postgres.Options{Host: "/run/pg"}, want: "/run/pg:5432 plain"},
 		{name: "an address that begins like loopback", secret: full, opts: postgres.Options{Host: "127.evil.example"}, want: "127.evil.example:5432 verified as 127.evil.example"},
 		{name: "loopback among others", secret: full, opts: postgres.Options{DSN: "host=localhost,b"}, want: "localhost:5432 verified as localhost, b:5432 verified as b"},
@@ -142,7 +155,19 @@ func TestMergeRefuses(t *testing.T) {
 		{"a password in the DSN", postgres.Options{DSN: "password=hunter2 host=h"}, "Options.DSN names a password; take it out"},
 		{"a password in the URL", postgres.Options{DSN: "postgres://:hunter2@h/d"}, "Options.DSN names a password; take it out"},
 		{"a broken DSN", postgres.Options{DSN: "host=h hunter2"}, "Options.DSN cannot be parsed"},
-		{"a password that breaks the DSN", postgres.Options{DSN: "password='hunter2 host=h"}, "Options.DSN names a password; take it out"},
+		{"a password that breaks the DSN", postgres.Options{DSN: "password='hunter2 host=h"}, "Options.DSN cannot be parsed"},
+		{"an empty host in a list", postgres.Options{DSN: "host=d,"}, "Options.DSN names an empty host"},
+		{"an empty host in a URL", postgres.Options{DSN: "postgres://d,/app"}, "Options.DSN names an empty host"},
+		{"a port alone in a URL", postgres.Options{DSN: "postgres://:5434/app"}, "names a port without a host"},
+		{"ssl in keywords", postgres.Options{DSN: "host=d ssl=1"}, "Options.DSN says ssl, which is no setting"},
+		{"ssl=false in a URL", postgres.Options{DSN: "postgres://d/app?ssl=false"}, "Options.DSN says ssl, which is no setting"},
+		{"hostaddr", postgres.Options{DSN: "hostaddr=10.0.0.1"}, "Options.DSN says hostaddr"},
+		{"a keyword in two words", postgres.Options{DSN: "host=d application name=x"}, "Options.DSN cannot be parsed"},
+		{"an escaped key", postgres.Options{DSN: "postgres://h/d?us%65r=x"}, "Options.DSN names a user; take it out"},
+		{"a key after a space", postgres.Options{DSN: "postgres://h/d? password=hunter2"}, "Options.DSN names a password; take it out"},
+		{"a database that is no setting", postgres.Options{DSN: "postgres://h/d?x"}, "Options.DSN cannot be parsed"},
+		{"a bracket that nobody closes", postgres.Options{DSN: "postgres://[::1/d"}, "Options.DSN cannot be parsed"},
+		{"a bad escape", postgres.Options{DSN: "postgres://h/%zz"}, "Options.DSN cannot be parsed"},
 		{"a password in place of a port", postgres.Options{DSN: "postgres://h:hunter2/d"}, "Options.DSN cannot be parsed"},
 		{"an unknown sslmode", postgres.Options{DSN: "host=h sslmode=maybe"}, "Options.DSN cannot be parsed; it is a URL"},
 		{"the reason", postgres.Options{DSN: "host=h sslmode=maybe"}, ": failed to configure TLS"},

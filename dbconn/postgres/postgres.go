@@ -4,10 +4,7 @@ import (
 	"crypto/tls"
 	"database/sql"
 	"database/sql/driver"
-	"errors"
-	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -85,9 +82,6 @@ func NewConnector(c *cache.Cache, secretID string, opts *Options) (driver.Connec
 	if opts == nil {
 		opts = &Options{}
 	}
-	if opts.Port != 0 && opts.Host == "" {
-		return nil, errors.New("postgres: Options.Port is set without Options.Host; host and port come from one place, so set both or neither")
-	}
 	base, err := newBase(opts)
 	if err != nil {
 		return nil, err
@@ -105,89 +99,4 @@ func NewConnector(c *cache.Cache, secretID string, opts *Options) (driver.Connec
 		MaxConcurrentLogins: opts.MaxConcurrentLogins,
 		Logger:              opts.Logger,
 	})
-}
-
-// A base is everything but the credentials.
-type base struct {
-	opts Options
-	dsn  dsn
-
-	// The server, if it is not the secret's to name. host may be a list, as in
-	// a DSN; it is then a name for the whole of it.
-	host string
-	port int
-
-	mu      sync.Mutex        // protects following; not held during Configure
-	configs map[place]*config // one per server and database: parsing costs more than a copy
-}
-
-type place struct {
-	host     string
-	port     int
-	database string
-}
-
-type config struct {
-	once sync.Once
-	pgx  *pgx.ConnConfig // without user and password
-	err  error
-}
-
-// connector returns pgx's connector for the credentials.
-func (b *base) connector(credentials dbconn.Credentials) (driver.Connector, error) {
-	at := place{credentials.Host, credentials.Port, credentials.Database}
-	b.mu.Lock()
-	found := b.configs[at]
-	if found == nil {
-		found = &config{}
-		b.configs[at] = found
-	}
-	b.mu.Unlock()
-	found.once.Do(func() { found.pgx, found.err = b.configure(at) })
-	if found.err != nil {
-		return nil, found.err
-	}
-	// A shallow copy: pgx makes a deep one of what it gets, for each connection.
-	cfg := *found.pgx
-	cfg.User, cfg.Password = credentials.Username, credentials.Password()
-	return clean{stdlib.GetConnector(cfg)}, nil
-}
-
-// configure makes the configuration for a server.
-func (b *base) configure(at place) (*pgx.ConnConfig, error) {
-	cfg, err := b.dsn.parse(b.settings(at))
-	if err != nil {
-		return nil, err
-	}
-	cfg.User, cfg.Password = "", "" // whatever the environment and ~/.pgpass say
-	if b.opts.TLS != nil {
-		useTLS(cfg, b.opts.TLS)
-	}
-	if cfg.ConnectTimeout == 0 {
-		cfg.ConnectTimeout = connectTimeout
-	}
-	if b.opts.Configure != nil {
-		if err := b.opts.Configure(cfg); err != nil {
-			return nil, fmt.Errorf("postgres: Options.Configure: %w", err)
-		}
-	}
-	return cfg, nil
-}
-
-// useTLS has every attempt of cfg that goes over a network use t.
-func useTLS(cfg *pgx.ConnConfig, t *tls.Config) {
-	with := func(host string, old *tls.Config) *tls.Config {
-		if old == nil {
-			return nil // a socket: the DSN was parsed with TLS asked for
-		}
-		t := t.Clone()
-		if t.ServerName == "" {
-			t.ServerName = host
-		}
-		return t
-	}
-	cfg.TLSConfig = with(cfg.Host, cfg.TLSConfig)
-	for _, next := range cfg.Fallbacks {
-		next.TLSConfig = with(next.Host, next.TLSConfig)
-	}
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 
@@ -214,5 +215,33 @@ func TestDriver(t *testing.T) {
 	}
 	if connector.Driver() != stdlib.GetDefaultDriver() {
 		t.Errorf("Driver() = %T", connector.Driver())
+	}
+}
+
+// Configure is called once for each server, also if it panics.
+func TestConfigureThatPanics(t *testing.T) {
+	_, c := newCache(t, document(t, "u", "p"))
+	connector, err := postgres.NewConnector(c, "prod/db", &postgres.Options{Configure: func(*pgx.ConnConfig) error { panic("configure") }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		func() {
+			defer func() {
+				if got := recover(); got != "configure" {
+					t.Errorf("recovered %v, want Configure's own panic", got)
+				}
+			}()
+			_, _ = connector.Connect(t.Context())
+		}()
+	}
+}
+
+func TestLoginsAreBoundedInTime(t *testing.T) {
+	for dsn, want := range map[string]time.Duration{"": 10 * time.Second, "connect_timeout=3": 3 * time.Second} {
+		cfg, err := merged(t, document(t, "u", "p"), postgres.Options{DSN: dsn})
+		if err != nil || cfg.ConnectTimeout != want {
+			t.Errorf("DSN %q: connect timeout %v, %v, want %v", dsn, cfg.ConnectTimeout, err, want)
+		}
 	}
 }

@@ -1,0 +1,211 @@
+package postgres
+
+import (
+	"crypto/tls"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/keyturn/keyturn/dbconn"
+)
+
+// A base is everything about a connection but the credentials.
+type base struct {
+	opts Options
+	dsn  dsn
+
+	// The server, if it is not the secret's to name. host may be a list, as in
+	// a DSN; it is then a name for the whole of it.
+	host string
+	port int
+
+	// What else is not the secret's to name, or not ours to decide.
+	saysDatabase, saysTLS bool
+
+	mu      sync.Mutex // protects following; not held during Configure
+	configs map[place]func() (*pgx.ConnConfig, error)
+}
+
+// A place is a server and a database there.
+type place struct {
+	host     string
+	port     int
+	database string
+}
+
+// newBase checks the options and decides what is not the secret's to name.
+func newBase(opts *Options) (*base, error) {
+	if opts.Port != 0 && opts.Host == "" {
+		return nil, errors.New("postgres: Options.Port is set without Options.Host; host and port come from one place, so set both or neither")
+	}
+	d, err := readDSN(opts.DSN)
+	if err != nil {
+		return nil, err
+	}
+	if opts.TLS != nil && d["sslmode"] != "" {
+		return nil, errors.New("postgres: Options.TLS and sslmode in Options.DSN are both set; set one of them")
+	}
+	cfg, err := d.parse(nil)
+	if err != nil {
+		return nil, err
+	}
+	b := &base{
+		opts:         *opts,
+		dsn:          d,
+		saysDatabase: d["dbname"] != "" || os.Getenv("PGDATABASE") != "",
+		saysTLS:      d["sslmode"] != "" || os.Getenv("PGSSLMODE") != "",
+		configs:      make(map[place]func() (*pgx.ConnConfig, error)),
+	}
+	saysHost := d["host"] != "" || os.Getenv("PGHOST") != ""
+	if d["service"] != "" || os.Getenv("PGSERVICE") != "" {
+		// A service file may say as much, and pgx alone reads it. What is not
+		// pgx's default was said: another host than this machine, a database,
+		// other attempts than TLS and then clear text.
+		saysHost = saysHost || !local(cfg.Host)
+		b.saysDatabase = b.saysDatabase || cfg.Database != ""
+		b.saysTLS = b.saysTLS || !prefers(cfg)
+	}
+	switch {
+	case opts.Host != "":
+		b.host, b.port = opts.Host, opts.Port
+	case saysHost:
+		b.host, b.port = hosts(cfg), int(cfg.Port)
+	}
+	return b, nil
+}
+
+// hosts returns a name for the servers of cfg: the one, or the list.
+func hosts(cfg *pgx.ConnConfig) string {
+	list := []string{cfg.Host}
+	for _, next := range cfg.Fallbacks {
+		if next.Host != list[len(list)-1] {
+			list = append(list, next.Host)
+		}
+	}
+	return strings.Join(list, ",")
+}
+
+// prefers reports whether cfg is what pgx makes of it when nobody says sslmode:
+// every server over TLS and then again without. Over a socket it says nothing.
+func prefers(cfg *pgx.ConnConfig) bool {
+	encrypted, plain := 0, 0
+	count := func(host string, t *tls.Config) {
+		switch {
+		case strings.HasPrefix(host, "/"):
+		case t != nil:
+			encrypted++
+		default:
+			plain++
+		}
+	}
+	count(cfg.Host, cfg.TLSConfig)
+	for _, next := range cfg.Fallbacks {
+		count(next.Host, next.TLSConfig)
+	}
+	return encrypted == plain
+}
+
+// connector returns pgx's connector for the credentials.
+func (b *base) connector(credentials dbconn.Credentials) (driver.Connector, error) {
+	at := place{credentials.Host, credentials.Port, credentials.Database}
+	b.mu.Lock()
+	configure := b.configs[at]
+	if configure == nil {
+		configure = sync.OnceValues(func() (*pgx.ConnConfig, error) { return b.configure(at) })
+		b.configs[at] = configure
+	}
+	b.mu.Unlock()
+	prepared, err := configure()
+	if err != nil {
+		return nil, err
+	}
+	// A shallow copy: pgx makes a deep one of what it gets, for each connection.
+	cfg := *prepared
+	cfg.User, cfg.Password = credentials.Username, credentials.Password()
+	return clean{stdlib.GetConnector(cfg)}, nil
+}
+
+// configure makes the configuration for a server, without user and password.
+func (b *base) configure(at place) (*pgx.ConnConfig, error) {
+	if emptyHost(at.host) {
+		return nil, errors.New("postgres: an empty host is named, which pgx would take for the local machine; check the host in the secret, in Options and in PGHOST")
+	}
+	cfg, err := b.dsn.parse(b.settings(at))
+	if err != nil {
+		return nil, err
+	}
+	cfg.User, cfg.Password = "", "" // whatever the environment and ~/.pgpass say
+	if b.opts.TLS != nil {
+		useTLS(cfg, b.opts.TLS)
+	}
+	if cfg.ConnectTimeout == 0 {
+		cfg.ConnectTimeout = connectTimeout
+	}
+	if b.opts.Configure != nil {
+		if err := b.opts.Configure(cfg); err != nil {
+			return nil, fmt.Errorf("postgres: Options.Configure: %w", err)
+		}
+	}
+	return cfg, nil
+}
+
+// settings returns what goes before the DSN's own settings for a server.
+func (b *base) settings(at place) dsn {
+	settings := make(dsn)
+	if b.opts.Host != "" || b.host == "" {
+		settings["host"], settings["port"] = at.host, strconv.Itoa(at.port)
+	}
+	if at.database != "" && (b.opts.Database != "" || !b.saysDatabase) {
+		settings["dbname"] = at.database
+	}
+	switch {
+	case b.opts.TLS != nil:
+		settings["sslmode"] = "require"
+	case !b.saysTLS:
+		// pgx's own default is "prefer": TLS that verifies nothing, and a
+		// second attempt in clear text.
+		settings["sslmode"] = "disable"
+		for host := range strings.SplitSeq(at.host, ",") {
+			if !local(host) {
+				settings["sslmode"] = "verify-full"
+			}
+		}
+	}
+	return settings
+}
+
+// local reports whether the host is this machine: a socket or a loopback
+// address, where there is nobody on the way.
+func local(host string) bool {
+	if strings.HasPrefix(host, "/") || host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+// useTLS has every attempt of cfg that goes over a network use t.
+func useTLS(cfg *pgx.ConnConfig, t *tls.Config) {
+	with := func(host string, old *tls.Config) *tls.Config {
+		if old == nil {
+			return nil // a socket: TLS was asked for
+		}
+		t := t.Clone()
+		if t.ServerName == "" {
+			t.ServerName = host
+		}
+		return t
+	}
+	cfg.TLSConfig = with(cfg.Host, cfg.TLSConfig)
+	for _, next := range cfg.Fallbacks {
+		next.TLSConfig = with(next.Host, next.TLSConfig)
+	}
+}
