@@ -9,12 +9,10 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
-)
 
-// Version is what the user agent of every call says of this library.
-const version = "0.1.0"
+	"github.com/keyturn/keyturn/internal/useragent"
+)
 
 // An entry is what the Cache knows of one secret under one staging label.
 type entry struct {
@@ -253,7 +251,7 @@ func (e *entry) read(ctx context.Context, began time.Time) (*Secret, error) {
 	out, err := e.cache.client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{
 		SecretId:     aws.String(e.id),
 		VersionStage: aws.String(e.stage),
-	}, tagged)
+	}, useragent.Tag)
 	switch {
 	case err == nil && out == nil:
 		return nil, errors.New("the client returned neither a value nor an error")
@@ -270,12 +268,6 @@ func (e *entry) read(ctx context.Context, began time.Time) (*Secret, error) {
 		return nil, errors.New("no answer within " + e.cache.opts.FetchTimeout.String())
 	}
 	return nil, sanitize(err)
-}
-
-// tagged puts this library's name into the user agent of a call, also where the
-// program made the client.
-func tagged(o *secretsmanager.Options) {
-	o.APIOptions = append(o.APIOptions, middleware.AddUserAgentKeyValue("keyturn", version))
 }
 
 // fail returns err as this entry's error.

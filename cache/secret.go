@@ -1,12 +1,8 @@
 package cache
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
-	"reflect"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -95,29 +91,8 @@ func (s *Secret) Bytes() []byte { return []byte(s.reveal()) }
 // value, which the errors of encoding/json, strconv and time do; for the same
 // reason it wraps none of them.
 func (s *Secret) Decode(v any) error {
-	err := json.Unmarshal([]byte(s.reveal()), v)
-	if err == nil {
-		return nil
+	if err := redact.Decode(s.reveal(), v); err != nil {
+		return fmt.Errorf("cache: secret %q (version %s): %w", s.name, s.versionID, err)
 	}
-	return fmt.Errorf("cache: secret %q (version %s): %s", s.name, s.versionID, decodeProblem(err, v))
-}
-
-// decodeProblem says what is wrong without any text of err, in which the value
-// may stand.
-func decodeProblem(err error, v any) string {
-	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
-		return fmt.Sprintf("not valid JSON (at byte %d)", syntax.Offset)
-	}
-	if mismatch, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		// Value is a kind ("string", "object"), for numbers with the number itself behind it.
-		kind, _, _ := strings.Cut(mismatch.Value, " ")
-		if mismatch.Field == "" {
-			return fmt.Sprintf("a JSON %s cannot be decoded into %s", kind, mismatch.Type)
-		}
-		return fmt.Sprintf("field %q: a JSON %s cannot be decoded into %s", mismatch.Field, kind, mismatch.Type)
-	}
-	if invalid, ok := errors.AsType[*json.InvalidUnmarshalError](err); ok {
-		return invalid.Error() // speaks of v's type alone
-	}
-	return fmt.Sprintf("a field's own decoding into %v fails (%T)", reflect.TypeOf(v), err)
+	return nil
 }

@@ -36,44 +36,39 @@ func (c Credentials) Password() string {
 	return c.password()
 }
 
-// document is the JSON of a database secret. Source: "JSON structure of AWS
-// Secrets Manager secrets" in the AWS Secrets Manager User Guide.
-type document struct {
-	Username string          `json:"username"`
-	Password string          `json:"password"`
-	Host     string          `json:"host"`
-	Port     json.RawMessage `json:"port"` // a number, or a string that holds one
-	DBName   string          `json:"dbname"`
-}
-
 // decode reads the credentials out of a version. Its errors name the secret, the
-// version and the field, never a value.
+// version and the field, never a value. Source of the fields: "JSON structure of
+// AWS Secrets Manager secrets" in the AWS Secrets Manager User Guide.
+//
+// It decodes into a map and not into a struct: to encoding/json "Password" is as
+// good as "password", to the other readers of the secret it is not.
 func decode(s *cache.Secret) (Credentials, error) {
-	var d document
-	if err := s.Decode(&d); err != nil {
+	var fields map[string]json.RawMessage
+	if err := s.Decode(&fields); err != nil {
 		return Credentials{}, fmt.Errorf("dbconn: a database secret is a JSON object with the fields username and password: %w", err)
 	}
-	if d.Username == "" {
-		return Credentials{}, lacks(s, "username")
+	wrong := func(field, problem string) (Credentials, error) {
+		return Credentials{}, fmt.Errorf("dbconn: secret %q (version %s): field %q %s", s.Name(), s.VersionID(), field, problem)
 	}
-	if d.Password == "" {
-		return Credentials{}, lacks(s, "password")
+	var c Credentials
+	password := ""
+	for field, to := range map[string]*string{"username": &c.Username, "password": &password, "host": &c.Host, "dbname": &c.Database} {
+		if raw := fields[field]; raw != nil && json.Unmarshal(raw, to) != nil {
+			return wrong(field, "is not a string")
+		}
 	}
-	port, err := parsePort(d.Port)
+	if c.Username == "" {
+		return wrong("username", "is missing or empty")
+	}
+	if password == "" {
+		return wrong("password", "is missing or empty")
+	}
+	port, err := parsePort(fields["port"])
 	if err != nil {
-		return Credentials{}, fmt.Errorf("dbconn: secret %q (version %s): field %q is not a number from 1 to 65535", s.Name(), s.VersionID(), "port")
+		return wrong("port", "is not a number from 1 to 65535")
 	}
-	return Credentials{
-		Username: d.Username,
-		Host:     d.Host,
-		Port:     port,
-		Database: d.DBName,
-		password: redact.Hide(d.Password),
-	}, nil
-}
-
-func lacks(s *cache.Secret, field string) error {
-	return fmt.Errorf("dbconn: secret %q (version %s): field %q is missing or empty", s.Name(), s.VersionID(), field)
+	c.Port, c.password = port, redact.Hide(password)
+	return c, nil
 }
 
 // parsePort takes a port as AWS writes it, which is either way. Absent is 0.

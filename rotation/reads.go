@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
 
 	"github.com/keyturn/keyturn/internal/redact"
+	"github.com/keyturn/keyturn/internal/useragent"
 )
 
 // admit decides whether this call belongs to a rotation that is under way, in
@@ -19,7 +20,7 @@ import (
 func (s *step) admit(ctx context.Context) (done bool, err error) {
 	var refusal error
 	err = s.settle(ctx, func() (bool, error) {
-		out, err := s.client.DescribeSecret(ctx, &secretsmanager.DescribeSecretInput{SecretId: aws.String(s.event.SecretID)})
+		out, err := s.client.DescribeSecret(ctx, &secretsmanager.DescribeSecretInput{SecretId: aws.String(s.event.SecretID)}, useragent.Tag)
 		if err != nil {
 			return false, err
 		}
@@ -58,7 +59,7 @@ func (s *step) admit(ctx context.Context) (done bool, err error) {
 
 // describe learns anew which version has AWSCURRENT.
 func (s *step) describe(ctx context.Context) error {
-	out, err := s.client.DescribeSecret(ctx, &secretsmanager.DescribeSecretInput{SecretId: aws.String(s.event.SecretID)})
+	out, err := s.client.DescribeSecret(ctx, &secretsmanager.DescribeSecretInput{SecretId: aws.String(s.event.SecretID)}, useragent.Tag)
 	if err == nil {
 		s.holder = holderOf(out)
 	}
@@ -167,7 +168,7 @@ func (s *step) pending(ctx context.Context) (*Value, error) {
 }
 
 func (s *step) get(ctx context.Context, in *secretsmanager.GetSecretValueInput) (*Value, error) {
-	out, err := s.client.GetSecretValue(ctx, in)
+	out, err := s.client.GetSecretValue(ctx, in, useragent.Tag)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
+
+	"github.com/keyturn/keyturn/internal/useragent"
 )
 
 // step is one call of the function. It lives as long as the call.
@@ -88,7 +90,7 @@ func (s *step) put(ctx context.Context, current *Value) error {
 		ExcludeCharacters:       aws.String(s.opts.ExcludeCharacters),
 		ExcludePunctuation:      aws.Bool(s.opts.ExcludePunctuation),
 		RequireEachIncludedType: aws.Bool(true),
-	})
+	}, useragent.Tag)
 	if err != nil {
 		return err
 	}
@@ -109,7 +111,7 @@ func (s *step) put(ctx context.Context, current *Value) error {
 	if s.event.RotationToken != "" {
 		in.RotationToken = aws.String(s.event.RotationToken)
 	}
-	_, err = s.client.PutSecretValue(ctx, in)
+	_, err = s.client.PutSecretValue(ctx, in, useragent.Tag)
 	return err
 }
 
@@ -187,7 +189,7 @@ func (s *step) finish(ctx context.Context) (string, error) {
 			VersionStage:        aws.String(stageCurrent),
 			MoveToVersionId:     aws.String(s.event.ClientRequestToken),
 			RemoveFromVersionId: aws.String(current.VersionID()),
-		})
+		}, useragent.Tag)
 		if _, ok := errors.AsType[*types.InvalidParameterException](err); !ok {
 			return err == nil, err
 		}

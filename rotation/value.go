@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/keyturn/keyturn/internal/redact"
 )
@@ -42,25 +41,10 @@ func (v *Value) Text() string {
 // names field and type at most, since those of encoding/json quote the value;
 // it wraps nothing for the same reason.
 func (v *Value) Decode(p any) error {
-	err := json.Unmarshal([]byte(v.Text()), p)
-	if err == nil {
-		return nil
+	if err := redact.Decode(v.Text(), p); err != nil {
+		return fmt.Errorf("the secret's value: %w", err)
 	}
-	if e, ok := errors.AsType[*json.InvalidUnmarshalError](err); ok {
-		return e // of the caller's making: names a type
-	}
-	if _, ok := errors.AsType[*json.SyntaxError](err); ok {
-		return errNoJSON
-	}
-	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		kind, _, _ := strings.Cut(e.Value, " ") // "number 5.5" has the number
-		where := "the secret's value"
-		if e.Field != "" {
-			where = fmt.Sprintf("field %q of the secret's value", e.Field)
-		}
-		return fmt.Errorf("%s is a JSON %s, which does not fit %s", where, kind, e.Type)
-	}
-	return fmt.Errorf("the secret's value does not decode into %T", p)
+	return nil
 }
 
 var (

@@ -197,7 +197,7 @@ func TestSecretsThatAreNone(t *testing.T) {
 		`{"username":"u"}`: `field "password" is missing`,
 		`{"username":"u","password":"hunter2","port":"x"}`:   `field "port" is not a number`,
 		`{"username":"u","password":"hunter2"}`:              `has no field "host"`,
-		`{"username":["hunter2"],"password":"p","host":"h"}`: `field "username": a JSON array cannot be decoded into string`,
+		`{"username":["hunter2"],"password":"p","host":"h"}`: `field "username" is not a string`,
 	} {
 		_, c := newCache(t, secret)
 		err := open(t, c, nil).PingContext(t.Context())

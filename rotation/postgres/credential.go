@@ -112,9 +112,8 @@ func (c *credential) encrypted() bool {
 	return err != nil || !addr.Unmap().IsLoopback()
 }
 
-// socket reports whether the host is a Unix socket's folder, or, with an @, an
-// abstract one.
-func (c *credential) socket() bool { return c.host[0] == '/' || c.host[0] == '@' }
+// socket reports whether the host is a Unix socket's folder.
+func (c *credential) socket() bool { return c.host[0] == '/' }
 
 func (c *credential) address() string {
 	return net.JoinHostPort(c.host, strconv.Itoa(int(c.port)))

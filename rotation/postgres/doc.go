@@ -8,6 +8,10 @@
 // for which it needs no privilege. Between setSecret and finishSecret the server
 // refuses AWSCURRENT.
 //
+// setSecret first tries whether the pending password is set already, so that it
+// may be repeated. That is one refused login per rotation, in the server's log
+// and in the count of a server that locks accounts.
+//
 // # The secret
 //
 // A JSON object with the keys of AWS's own functions:
