@@ -42,8 +42,14 @@ func TestMain(m *testing.M) {
 // and password.
 func newUser(t *testing.T) (name, password string) {
 	t.Helper()
+	return newUserOf(t, pg)
+}
+
+// newUserOf is newUser on another server.
+func newUserOf(t *testing.T, srv *pgserver.Server) (name, password string) {
+	t.Helper()
 	name, password = "u"+strings.ToLower(rand.Text()[:10]), rand.Text()
-	if err := pg.CreateUser(t.Context(), name, password); err != nil {
+	if err := srv.CreateUser(t.Context(), name, password); err != nil {
 		t.Fatal(err)
 	}
 	return name, password
@@ -52,9 +58,15 @@ func newUser(t *testing.T) (name, password string) {
 // document returns a secret as AWS writes it, for a user of pg.
 func document(t *testing.T, user, password string) string {
 	t.Helper()
+	return documentOf(t, pg, user, password)
+}
+
+// documentOf is document for a user of another server.
+func documentOf(t *testing.T, srv *pgserver.Server, user, password string) string {
+	t.Helper()
 	text, err := json.Marshal(map[string]any{
 		"engine": "postgres", "username": user, "password": password,
-		"host": pg.Host(), "port": pg.Port(), "dbname": user,
+		"host": srv.Host(), "port": srv.Port(), "dbname": user,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -2,55 +2,24 @@ package postgres_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
-	"math/big"
 	"net"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/keyturn/keyturn/internal/pgserver"
+	"github.com/keyturn/keyturn/internal/testcert"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/postgres"
 )
 
-// certificate returns a self-signed one, as PEM, for the given names.
-func certificate(t *testing.T, ips ...string) (cert, key []byte) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tmpl := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		DNSNames: []string{"db.example.com"}, IsCA: true, BasicConstraintsValid: true,
-	}
-	for _, ip := range ips {
-		tmpl.IPAddresses = append(tmpl.IPAddresses, net.ParseIP(ip))
-	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &private.PublicKey, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
-		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
-}
-
 // Which connections are encrypted, and that one which fails to be is not tried
 // in the clear.
 func TestTLS(t *testing.T) {
-	cert, key := certificate(t, "127.0.0.1")
+	cert, key := testcert.New(t, "127.0.0.1")
 	own, err := pgserver.Start(t.Context(), &pgserver.Options{
 		Files:    map[string][]byte{"server.crt": cert, "server.key": key},
 		Settings: map[string]string{"ssl": "on"},
