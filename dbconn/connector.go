@@ -87,9 +87,10 @@ func (e endpoint) String() string { return net.JoinHostPort(e.host, strconv.Itoa
 // It does no I/O. The error is about its parameters.
 //
 // Connect returns [*retry.Error] if the server refuses every version there is
-// to try ([IsRefused] tells), the driver's own error if the login fails for
-// another reason, and the cache's own if the secret cannot be read. It may wait
-// as [retry.Retrier.Do] does, never longer than its context.
+// to try ([IsRefused] tells), the driver's own error, wrapped with the names of
+// the server and the secret, if the login fails for another reason, and the
+// cache's own if the secret cannot be read. It may wait as [retry.Retrier.Do]
+// does, never longer than its context.
 func NewConnector(c *cache.Cache, secretID string, d Driver, opts *Options) (driver.Connector, error) {
 	switch {
 	case c == nil:
@@ -154,22 +155,27 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 // login opens a connection to the server with a version that it accepts.
 func (c *connector) login(ctx context.Context, server endpoint) (driver.Conn, error) {
 	var conn driver.Conn
+	var own error // the driver's, of the last login
 	err := c.retrier(server).Do(ctx, func(ctx context.Context, s *cache.Secret) error {
 		credentials, err := c.credentials(s)
 		if err != nil {
 			return err
 		}
 		inner, err := c.driver.Connector(credentials)
-		if err != nil {
-			return err
+		if err == nil {
+			conn, err = inner.Connect(ctx)
 		}
-		conn, err = inner.Connect(ctx)
+		own = err
 		return err
 	})
-	if err != nil {
-		return nil, err
+	switch {
+	case err == nil:
+		return conn, nil
+	case own != nil && !IsRefused(err):
+		// It names the server at best, and a program may have many secrets.
+		return nil, fmt.Errorf("dbconn: logging in to %s with secret %q: %w", server, c.secretID, own)
 	}
-	return conn, nil
+	return nil, err
 }
 
 // Driver implements [driver.Connector].

@@ -125,13 +125,15 @@ func TestRefusedLogin(t *testing.T) {
 	}
 }
 
-// What is no refusal goes to the caller at once, as pgx put it.
+// What is no refusal goes to the caller at once, with the secret's name on it.
 func TestOtherErrorsPass(t *testing.T) {
 	name, password := newUser(t)
 	_, c := newCache(t, document(t, name, password))
 	db := open(t, c, &postgres.Options{Database: "no_such_database"})
 	err := db.PingContext(t.Context())
-	if pgErr, ok := errors.AsType[*pgconn.PgError](err); !ok || pgErr.Code != "3D000" || dbconn.IsRefused(err) {
+	server := net.JoinHostPort(pg.Host(), strconv.Itoa(pg.Port()))
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); !ok || pgErr.Code != "3D000" || dbconn.IsRefused(err) ||
+		!strings.HasPrefix(err.Error(), "dbconn: logging in to "+server+` with secret "prod/db": `) {
 		t.Errorf("unknown database: %v", err)
 	}
 	if n, err := pg.FailedLogins(name); err != nil || n != 0 {
@@ -147,7 +149,7 @@ func TestOtherErrorsPass(t *testing.T) {
 	port := listener.Addr().(*net.TCPAddr).Port
 	_ = listener.Close()
 	err = open(t, c, &postgres.Options{Host: "127.0.0.1", Port: port}).PingContext(t.Context())
-	if err == nil || dbconn.IsRefused(err) || !strings.Contains(err.Error(), "connection refused") {
+	if err == nil || dbconn.IsRefused(err) || !strings.Contains(err.Error(), "connection refused") || !strings.Contains(err.Error(), `secret "prod/db"`) {
 		t.Errorf("nobody listens: %v", err)
 	}
 	leaktest.Check(t, password, err)
@@ -184,7 +186,7 @@ func TestHostThatDoesNotAnswer(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), test.timeout)
 		err := db.PingContext(ctx)
 		cancel()
-		if err == nil || dbconn.IsRefused(err) || !errors.Is(err, context.DeadlineExceeded) {
+		if err == nil || dbconn.IsRefused(err) || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), `with secret "prod/db"`) {
 			t.Errorf("%s: %v", name, err)
 		}
 		leaktest.Check(t, password, err)
