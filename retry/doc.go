@@ -11,25 +11,26 @@
 //
 // # Which versions are tried
 //
-// In this order, each once, and at most three: AWSCURRENT as the cache holds it;
-// AWSCURRENT read again; AWSPENDING, which the target may want already;
-// AWSCURRENT once more, for the label may just have moved; AWSPREVIOUS, for a
-// read replica that lags behind. A version that was refused is left alone by
-// everybody until there is a reason to think otherwise: the labels move, what
-// replaced it is refused too, or 30 seconds have passed.
+// In this order, at most three: AWSCURRENT as the cache holds it; AWSCURRENT read
+// again; AWSPENDING, which the target may want already; AWSCURRENT once more, for
+// the label may just have moved; AWSPREVIOUS, for a read replica that lags behind.
+// After a refusal the labels are looked at anew. A version that was refused is
+// left alone by everybody until there is a reason to think otherwise: the labels
+// move, the target refuses what it has accepted since, or 30 seconds have passed.
 //
 // # How many logins fail
 //
-// One, and those that were in flight when the password changed. After a refusal,
-// and for a version that was not accepted within the last second, one caller
-// logs in and the others wait for the verdict; if there is none within a second,
-// or the network fails, one more goes ahead, then two, then four. Where they all
-// tried for themselves, a pool of twenty connections would lock an account that
-// allows ten bad passwords.
+// One, and those that are in flight when the first refusal of the old password
+// comes back. After it, and for a version that was not accepted within the last
+// second, one caller logs in and the others wait for the verdict; if there is
+// none within a second, or the network fails, one more goes ahead, then two, then
+// four. Where they all tried for themselves, a pool of twenty connections would
+// lock an account that allows ten bad passwords. For a server that locks sooner
+// there is Options.MaxConcurrentLogins.
 //
 // # When nothing is left
 //
-// If the labels say that a rotation is under way, or may not be read, Do waits
-// for it up to Options.Patience, without trying a password. Else it returns an
+// If the labels say that a rotation is under way, or cannot be read, Do waits for
+// its end, up to Options.Patience, without trying a password. Else it returns an
 // [*Error] at once.
 package retry
