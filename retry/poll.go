@@ -26,6 +26,11 @@ func (w *Walk) poll(ctx context.Context) error {
 	if len(w.tried) >= maxLogins || r.opts.Patience < 0 || !w.labels.rotating() {
 		return w.fail(nil)
 	}
+	if w.err == nil {
+		// Refused on others' behalf: the quarantine that says so may end while
+		// we wait.
+		w.err = w.refusal()
+	}
 	if w.until.IsZero() {
 		w.until = time.Now().Add(r.opts.Patience)
 		r.warn(ctx, "every version was refused while a rotation may be under way; waiting for its end",

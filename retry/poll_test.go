@@ -3,6 +3,7 @@ package retry_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -131,6 +132,206 @@ func TestRotationThatIsGivenUp(t *testing.T) {
 		})
 		time.Sleep(5 * time.Second)
 		w.unpend(v2)
+		wg.Wait()
+	})
+}
+
+// The logins before a wait count: a walk makes three, whatever moves meanwhile,
+// and does not wait once they are made.
+func TestThreeLoginsAcrossAWait(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, w *world) {
+		v2 := w.pend("v2")
+		w.db.setPassword("neither")
+		start := time.Now()
+		var wg sync.WaitGroup
+		wg.Go(w.refused)
+		time.Sleep(3 * time.Second)
+		w.promote(v2)
+		w.pend("v3")
+		wg.Wait()
+		w.wantTried("v1", "v2", "v2")
+		if took := time.Since(start); took > 10*time.Second {
+			t.Errorf("Do took %v, want the next look at the labels to be the end", took)
+		}
+	})
+}
+
+func TestNoWaitAfterThreeLogins(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, w *world) {
+		if _, err := w.sm.Rotate(t.Context(), "prod/db", "v2"); err != nil {
+			t.Fatal(err)
+		}
+		w.pend("v3")
+		w.db.setPassword("neither")
+		start := time.Now()
+		w.refused()
+		w.wantTried("v2", "v3", "v1")
+		if took := time.Since(start); took > time.Second {
+			t.Errorf("Do took %v although it may make no more logins", took)
+		}
+	})
+}
+
+// A login that is accepted after a walk has looked at AWSCURRENT for the last
+// time, and before it waits, wakes it too.
+func TestAcceptedLoginBeforeTheWait(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, w *world) {
+		w.pend("v2")
+		w.db.setPassword("neither")
+		w.sm.Inject(smtest.Fault{Operation: "GetSecretValue", Stage: cache.Previous, Delay: 2 * time.Second, Times: 1})
+		start := time.Now()
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			w.do()
+			if took := time.Since(start); took < 2*time.Second || took > 2200*time.Millisecond {
+				t.Errorf("got in after %v, want 2s, when its last read was answered", took)
+			}
+		})
+		time.Sleep(1500 * time.Millisecond)
+		w.sm.Put("prod/db", "v3")
+		w.db.setPassword("v3")
+		w.do()
+		wg.Wait()
+		w.wantTried("v1", "v2", "v3", "v3")
+	})
+}
+
+// A minute of waiting is a few reads; an hour of it leaves nobody out for long
+// when the label moves.
+func TestPollBacksOff(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, w *world) {
+		w.pend("v2")
+		w.db.setPassword("neither")
+		w.sm.ResetCalls()
+		w.refused()
+		if n := w.sm.Count("GetSecretValue"); n > 40 {
+			t.Errorf("%d reads in a minute of waiting, want about 20", n)
+		}
+	})
+	bubble(t, &retry.Options{Patience: time.Hour}, func(t *testing.T, w *world) {
+		v2 := w.pend("v2")
+		w.db.setPassword("neither")
+		var wg sync.WaitGroup
+		wg.Go(w.do)
+		time.Sleep(30 * time.Minute)
+		w.db.setPassword("v2")
+		w.promote(v2)
+		moved := time.Now()
+		wg.Wait()
+		if took := time.Since(moved); took > 31*time.Second {
+			t.Errorf("got in %v after the label had moved, want 30s at most", took)
+		}
+	})
+}
+
+// The programs of a fleet that began to wait together do not ask together.
+func TestPollsOfAFleetSpread(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, w *world) {
+		v2 := w.pend("v2")
+		w.db.setPassword("neither")
+		start := time.Now()
+		times := make([]time.Duration, 8)
+		var wg sync.WaitGroup
+		for i := range times {
+			c, err := cache.New(w.sm.Client(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			r := retry.New(c, "prod/db", isRefused, nil)
+			wg.Go(func() {
+				if err := r.Do(t.Context(), w.db.login); err != nil {
+					t.Errorf("program %d: %v", i+1, err)
+				}
+				times[i] = time.Since(start)
+			})
+		}
+		time.Sleep(200 * time.Millisecond)
+		w.db.setPassword("v2")
+		w.promote(v2)
+		wg.Wait()
+		// Of half a second; by chance it is so little once in a million runs.
+		if spread := slices.Max(times) - slices.Min(times); spread < 50*time.Millisecond {
+			t.Errorf("8 programs looked at the labels within %v", spread)
+		}
+	})
+}
+
+// Patience is for the whole Do, and not for each wait.
+func TestPatienceIsNotGivenTwice(t *testing.T) {
+	opts := &retry.Options{Patience: 20 * time.Second, Usable: func(s *cache.Secret) bool { return s.Text() == "v1" }}
+	bubble(t, opts, func(t *testing.T, w *world) {
+		w.pend("v2")
+		w.db.setPassword("other")
+		start := time.Now()
+		var wg sync.WaitGroup
+		wg.Go(w.refused)
+		time.Sleep(5 * time.Second)
+		w.pend("v3") // the label moves: what was refused is tried again
+		wg.Wait()
+		w.wantTried("v1", "v1")
+		if took := time.Since(start).Round(time.Second); took != 20*time.Second {
+			t.Errorf("Do took %v with a patience of 20s", took)
+		}
+	})
+}
+
+// A cache that is closed will not say where the labels are.
+func TestCloseEndsTheWait(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, w *world) {
+		w.pend("v2")
+		w.db.setPassword("neither")
+		var wg sync.WaitGroup
+		start := time.Now()
+		wg.Go(func() {
+			if err := w.r.Do(t.Context(), w.db.login); !errors.Is(err, cache.ErrClosed) || !isRefused(err) {
+				t.Errorf("Do: %v, want ErrClosed and the refusal", err)
+			}
+		})
+		time.Sleep(2 * time.Second)
+		w.c.Close()
+		wg.Wait()
+		if took := time.Since(start); took > 8*time.Second {
+			t.Errorf("Do took %v although the cache was closed after 2s", took)
+		}
+	})
+}
+
+// However many wait, the labels are read about as often as one would.
+func TestWaitingCallersShareTheReads(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, w *world) {
+		w.pend("v2")
+		w.db.setPassword("neither")
+		var wg sync.WaitGroup
+		for range 50 {
+			wg.Go(func() {
+				if err := w.r.Do(t.Context(), w.db.login); !isRefused(err) {
+					t.Errorf("Do: %v", err)
+				}
+			})
+		}
+		wg.Wait()
+		if n := w.sm.Count("GetSecretValue"); n > 100 {
+			t.Errorf("%d reads of 50 callers in a minute, want a few for each pause", n)
+		}
+	})
+}
+
+// Whoever waited without a login of its own is told of the refusal too, though
+// the quarantine (30 s) has ended before its patience (60 s).
+func TestPatienceEndsForAllAlike(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, w *world) {
+		w.pend("v2")
+		w.db.setPassword("neither")
+		var wg sync.WaitGroup
+		for range 2 {
+			wg.Go(func() {
+				err := w.r.Do(t.Context(), w.db.login)
+				if _, ok := errors.AsType[*retry.Error](err); !ok || !isRefused(err) {
+					t.Errorf("Do: %v, want a *retry.Error with the refusal", err)
+				}
+			})
+		}
 		wg.Wait()
 	})
 }

@@ -241,7 +241,7 @@ func (w *Walk) look(ctx context.Context, step step, current *cache.Secret, answe
 		// A refusal asks for a look at where the label is after it, of which
 		// all who wait at the gate have one. If there is none to be had, what
 		// is held has to do.
-		if at, ok := w.r.refusal(); ok {
+		if at, ok := w.r.refusedAt(); ok {
 			if s, err = c.RefreshAfter(ctx, id, cache.Current, at); err == nil {
 				return cache.Current, s, nil
 			}
@@ -263,9 +263,9 @@ func (w *Walk) look(ctx context.Context, step step, current *cache.Secret, answe
 	}
 }
 
-// refusal returns when the target last refused a login, if it has accepted none
+// refusedAt returns when the target last refused a login, if it has accepted none
 // since.
-func (r *Retrier) refusal() (time.Time, bool) {
+func (r *Retrier) refusedAt() (time.Time, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.target.refusedAt, r.target.refusing
@@ -342,9 +342,7 @@ func (w *Walk) fail(cause error) error {
 		cause = w.cause
 	}
 	if refusal == nil {
-		r.mu.Lock()
-		refusal = r.target.refusal(w.labels.current)
-		r.mu.Unlock()
+		refusal = w.refusal()
 	}
 	switch {
 	case refusal != nil:
@@ -353,6 +351,14 @@ func (w *Walk) fail(cause error) error {
 		return cause
 	}
 	return fmt.Errorf("retry: no version of secret %q is meant for %s; check the host and the port in it", r.secretID, r.opts.Target)
+}
+
+// refusal returns the target's own error of the refusal that keeps what
+// AWSCURRENT is on from being tried, or nil.
+func (w *Walk) refusal() error {
+	w.r.mu.Lock()
+	defer w.r.mu.Unlock()
+	return w.r.target.refusal(w.labels.current)
 }
 
 func (r *Retrier) warn(ctx context.Context, message string, attrs ...slog.Attr) {

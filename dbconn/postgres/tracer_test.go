@@ -14,6 +14,7 @@ import (
 type tracer struct {
 	mu       sync.Mutex
 	flying   int // logins without an outcome
+	peak     int // the most of these at once
 	started  int
 	watching bool     // the password is being changed, and no refusal has told of it yet
 	changes  []change // the last one is under way
@@ -37,6 +38,7 @@ func (t *tracer) TraceConnectStart(ctx context.Context, _ pgx.TraceConnectStartD
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.flying++
+	t.peak = max(t.peak, t.flying)
 	t.started++
 	if t.watching {
 		t.changes[len(t.changes)-1].bound++
