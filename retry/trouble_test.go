@@ -319,3 +319,17 @@ func TestPatienceEndsAHungRead(t *testing.T) {
 		wg.Wait()
 	})
 }
+
+// A refusal long ago is no reason to go by what was read long ago.
+func TestTTLHoldsAfterARefusal(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, w *world) {
+		w.db.setPassword("other")
+		_ = w.r.Do(t.Context(), w.db.login)
+		w.sm.Put("prod/db", "v2")
+		w.db.setPassword("v1", "v2") // alternating users: v1 would do
+		time.Sleep(time.Hour)
+		w.db.tried()
+		w.do()
+		w.wantTried("v2")
+	})
+}

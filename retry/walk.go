@@ -166,11 +166,10 @@ func (w *Walk) NoVerdict(ctx context.Context) {
 	w.end()
 }
 
+// end gives back what a login had.
 func (w *Walk) end() {
 	w.login = nil
-	if w.r.slots != nil {
-		<-w.r.slots
-	}
+	w.r.release()
 }
 
 // restart forgets what was refused: the labels have moved, or a login was
@@ -238,15 +237,15 @@ func (w *Walk) look(ctx context.Context, step step, current *cache.Secret, answe
 	c, id := w.r.cache, w.r.secretID
 	switch step {
 	case held:
+		s, err = w.r.handle.Get(ctx)
 		// A refusal asks for a look at where the label is after it, of which
 		// all who wait at the gate have one. If there is none to be had, what
 		// is held has to do.
-		if at, ok := w.r.refusedAt(); ok {
-			if s, err = c.RefreshAfter(ctx, id, cache.Current, at); err == nil {
-				return cache.Current, s, nil
+		if at, ok := w.r.refusedAt(); ok && err == nil && !s.Fetched().After(at) {
+			if newer, err := c.RefreshAfter(ctx, id, cache.Current, at); err == nil {
+				s = newer
 			}
 		}
-		s, err = w.r.handle.Get(ctx)
 		return cache.Current, s, err
 	case renewed:
 		s, err = c.RefreshIf(ctx, id, current.VersionID())
