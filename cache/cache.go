@@ -51,9 +51,11 @@ func New(client API, opts *Options) (*Cache, error) {
 }
 
 // Get returns the AWSCURRENT version of the secret. Below TTL it returns what is
-// held, at once and without looking at ctx; else it waits for a read of the
-// service, which all callers share, until ctx ends. The error is an [*Error],
-// or [ErrClosed].
+// held, at once and without looking at ctx. Beyond it waits for a read of the
+// service, which all callers share: until ctx ends if nothing is held, else for
+// Options.StaleWait, and then it returns what is held. While the service does not
+// answer it returns that at once, up to Options.MaxStale. The error is an
+// [*Error], or [ErrClosed].
 func (c *Cache) Get(ctx context.Context, secretID string) (*Secret, error) {
 	return c.entry(secretID, Current).get(ctx)
 }

@@ -9,9 +9,18 @@
 //	s, err := c.Get(ctx, "prod/db")
 //
 // A value younger than Options.TTL costs a map lookup and a look at the clock.
-// An older one is read again by the first reader that wants it, and everybody
-// who wants it meanwhile waits for that one call. One permission is needed,
+// An older one is read again when a reader wants it, and all who want it
+// meanwhile share that one call. One permission is needed,
 // secretsmanager:GetSecretValue, and one call is made per secret.
+//
+// # Outages
+//
+// A value beyond its TTL is better than none. A reader waits Options.StaleWait for
+// a newer one, and no longer; once a call has failed because the service did not
+// answer, throttled or failed, readers wait for nothing, and the service is asked
+// behind them with growing pauses. So it goes on for Options.MaxStale. A service
+// that denies access, or does not know the secret, is not overruled: its error is
+// what readers get.
 //
 // # Forced reads
 //

@@ -2,16 +2,9 @@ package cache
 
 import (
 	"context"
-	"errors"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
-
-	"github.com/keyturn/keyturn/internal/useragent"
 )
 
 // An entry is what the Cache knows of one secret under one staging label.
@@ -29,52 +22,61 @@ type entry struct {
 	number uint64     // of the last flight that was started
 }
 
-// A flight is one read from the service, shared by all who wait for it.
-type flight struct {
-	number  uint64
-	began   time.Time
-	done    chan struct{} // closed at its end
-	outcome *outcome      // written before done is closed
-}
-
 // An outcome is what a flight left behind.
 type outcome struct {
 	flight uint64    // its number
 	began  time.Time // its start
 	secret *Secret   // what it read; if it failed, what the one before it left
 	err    *Error    // why it failed, or nil
+
+	failures int       // how many flights in a row have failed, this one included
+	retry    time.Time // when the next read of a failing entry may ask again
 }
 
-// result is what a read returns that takes this outcome for its answer.
-func (o *outcome) result() (*Secret, error) {
-	if o.err != nil {
-		return nil, o.err
-	}
-	return o.secret, nil
-}
+// An op is what a call of the Cache wants, and what its error says.
+type op string
+
+const (
+	opGet     op = "get"     // a value, if need be one that is held
+	opRefresh op = "refresh" // the service's answer
+)
 
 // state says what a read may do with an outcome.
 type state int
 
 const (
-	expired state = iota // ask the service
+	empty   state = iota // wait for the service: there is nothing to return
 	fresh                // take the value
+	expired              // wait for the service a moment, then take the value
+	failing              // take the value, and have the service asked behind it
 	dead                 // take the error
 )
 
 // state decides, for every read there is. A value stays good until its TTL,
-// whatever became of a forced read of it. A failure is held as long as a forced
-// read is: a wrong name in a hot path must not become an API bill.
+// whatever became of a forced read of it. Beyond that it is better than the
+// error of a service that does not answer, but not than that of a service which
+// says that we may not have it any more. A failure is held for its back-off: a
+// wrong name in a hot path must not become an API bill.
 func (e *entry) state(o *outcome) state {
 	switch {
 	case o == nil:
-		return expired
+		return empty
 	case o.secret != nil && time.Since(o.secret.fetched) < e.cache.opts.TTL:
 		return fresh
-	case o.err != nil && !o.err.Transient && time.Since(o.began) < e.cache.opts.MinRefresh:
+	case o.err != nil && !o.err.Transient && time.Now().Before(o.retry):
 		return dead
+	case !e.servable(o):
+		return empty
+	case o.err != nil:
+		return failing
 	}
 	return expired
+}
+
+// servable reports whether the outcome's value may be returned beyond its TTL.
+func (e *entry) servable(o *outcome) bool {
+	return o.secret != nil && (o.err == nil || o.err.Transient) &&
+		time.Since(o.secret.fetched) < e.cache.opts.TTL+e.cache.opts.MaxStale
 }
 
 func (e *entry) get(ctx context.Context) (*Secret, error) {
@@ -84,20 +86,47 @@ func (e *entry) get(ctx context.Context) (*Secret, error) {
 		return nil, ErrClosed
 	}
 	o := e.last.Load()
+	// The next outcome will do, whoever caused it.
+	next, each := func(now *outcome) bool { return now != o }, func(*flight) bool { return true }
 	switch e.state(o) {
 	case fresh:
 		return o.secret, nil
 	case dead:
 		return nil, o.err
+	case failing:
+		if time.Now().Before(o.retry) || e.start(ctx, o) {
+			return o.secret, nil
+		}
+		return nil, ErrClosed
+	case expired:
+		// Started here and not by wait, which starts nothing for a reader
+		// whose time is over: StaleWait may be none.
+		if ctx.Err() == nil && !e.start(ctx, o) {
+			return nil, ErrClosed
+		}
+		short, cancel := context.WithTimeout(ctx, e.cache.opts.StaleWait)
+		defer cancel()
+		s, err := e.wait(short, opGet, next, each)
+		if err != nil && short.Err() != nil && ctx.Err() == nil && !e.cache.isClosed() {
+			return o.secret, nil // the flight goes on
+		}
+		return s, err
 	}
-	// The next outcome will do, whoever caused it.
-	return e.wait(ctx, "get", func(now *outcome) bool { return now != o }, func(*flight) bool { return true })
+	return e.wait(ctx, opGet, next, each)
+}
+
+// start starts a flight, unless there is one or has been one since o, and waits
+// for nothing. It reports false if the Cache is closed.
+func (e *entry) start(ctx context.Context, o *outcome) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.flight != nil || e.last.Load() != o || e.startLocked(ctx, opGet) != nil
 }
 
 func (e *entry) refresh(ctx context.Context) (*Secret, error) {
 	after := e.started()
 	return e.wait(
-		ctx, "refresh",
+		ctx, opRefresh,
 		func(o *outcome) bool { return o.flight > after || e.limited(o) },
 		func(f *flight) bool { return f.number > after },
 	)
@@ -109,7 +138,7 @@ func (e *entry) refreshIf(ctx context.Context, versionID string) (*Secret, error
 	}
 	after := e.started()
 	return e.wait(
-		ctx, "refresh",
+		ctx, opRefresh,
 		func(o *outcome) bool {
 			return o.flight > after || e.limited(o) || o.err == nil && o.secret.versionID != versionID
 		},
@@ -122,10 +151,19 @@ func (e *entry) refreshAfter(ctx context.Context, t time.Time) (*Secret, error) 
 	// count where the clock stands still (in a synctest bubble) or t lies ahead.
 	after := e.started()
 	return e.wait(
-		ctx, "refresh",
+		ctx, opRefresh,
 		func(o *outcome) bool { return o.flight > after || o.began.After(t) },
 		func(f *flight) bool { return f.number > after || f.began.After(t) },
 	)
+}
+
+// result is what a call returns that takes the outcome for its answer: a forced
+// read its failure, any other read the value that is held, if that may be.
+func (e *entry) result(op op, o *outcome) (*Secret, error) {
+	if o.err == nil || op == opGet && e.servable(o) {
+		return o.secret, nil
+	}
+	return nil, o.err
 }
 
 // started returns the number of the last flight that was started: a flight with
@@ -144,7 +182,7 @@ func (e *entry) limited(o *outcome) bool { return time.Since(o.began) < e.cache.
 // wait returns the result of the last flight if held accepts it, else of one
 // that joins accepts: it waits out a flight that joins refuses, and starts one
 // if there is none. It leaves a flight to its other readers when ctx ends.
-func (e *entry) wait(ctx context.Context, op string, held func(*outcome) bool, joins func(*flight) bool) (*Secret, error) {
+func (e *entry) wait(ctx context.Context, op op, held func(*outcome) bool, joins func(*flight) bool) (*Secret, error) {
 	for {
 		if e.cache.isClosed() {
 			return nil, ErrClosed
@@ -152,7 +190,7 @@ func (e *entry) wait(ctx context.Context, op string, held func(*outcome) bool, j
 		e.mu.Lock()
 		if o := e.last.Load(); o != nil && held(o) {
 			e.mu.Unlock()
-			return o.result()
+			return e.result(op, o)
 		}
 		f := e.flight
 		// A reader that has given up already starts no call.
@@ -179,107 +217,7 @@ func (e *entry) wait(ctx context.Context, op string, held func(*outcome) bool, j
 			if e.cache.isClosed() {
 				return nil, ErrClosed
 			}
-			return f.outcome.result()
+			return e.result(op, f.outcome)
 		}
 	}
-}
-
-// startLocked starts a flight, or returns nil if the Cache is closed. The
-// caller holds e.mu.
-func (e *entry) startLocked(ctx context.Context, op string) *flight {
-	e.number++
-	f := &flight{number: e.number, began: time.Now(), done: make(chan struct{})}
-	// Detached: the first reader to come keeps its values (traces hang on
-	// them), but its end is not the other readers'.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.cache.opts.FetchTimeout)
-	stop := context.AfterFunc(e.cache.done, cancel)
-	ok := e.cache.fly(func() {
-		defer cancel()
-		defer stop()
-		e.run(ctx, f, op)
-	})
-	if !ok {
-		stop()
-		cancel()
-		return nil
-	}
-	e.flight = f
-	return f
-}
-
-// run is a flight, from the call to the outcome.
-func (e *entry) run(ctx context.Context, f *flight, op string) {
-	o := &outcome{flight: f.number, began: f.began, err: e.fail(op, f.began, panicked(nil))}
-	before := e.last.Load()
-	if before != nil {
-		o.secret = before.secret
-	}
-	// Deferred, so that a client that panics, or ends the goroutine as a failing
-	// test does, leaves an error to the readers and not a flight without end.
-	defer func() {
-		if value := recover(); value != nil {
-			o.err = e.fail(op, f.began, panicked(value))
-		}
-		f.outcome = o
-		e.mu.Lock()
-		e.flight = nil
-		e.last.Store(o)
-		e.mu.Unlock()
-		close(f.done)
-		e.log(ctx, o) // last: a slow handler is not the readers' business
-	}()
-	secret, err := e.read(ctx, f.began)
-	if err == nil && before != nil && movesBack(before.secret, secret) {
-		// Either the service answered from a replica of its own that lags, or
-		// somebody moved the label back. A second read tells.
-		secret, err = e.read(ctx, f.began)
-	}
-	if err != nil {
-		o.err = e.fail(op, f.began, err)
-		return
-	}
-	o.secret, o.err = secret, nil
-}
-
-// movesBack reports whether the label went from a version to an older one.
-func movesBack(from, to *Secret) bool {
-	return from != nil && from.versionID != to.versionID && to.created.Before(from.created)
-}
-
-// read makes one call.
-func (e *entry) read(ctx context.Context, began time.Time) (*Secret, error) {
-	out, err := e.cache.client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{
-		SecretId:     aws.String(e.id),
-		VersionStage: aws.String(e.stage),
-	}, useragent.Tag)
-	switch {
-	case err == nil && out == nil:
-		return nil, errors.New("the client returned neither a value nor an error")
-	case err == nil && out.SecretString == nil && out.SecretBinary == nil:
-		return nil, errors.New("the service's answer holds no value")
-	case err == nil && aws.ToString(out.VersionId) == "":
-		// Versions are told apart by it: what was refused, what is decoded.
-		return nil, errors.New("the service's answer names no version")
-	case err == nil:
-		return newSecret(out, began), nil
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		// Not err: it is a context error, and would tell a reader that its own
-		// context has ended.
-		return nil, errors.New("no answer within " + e.cache.opts.FetchTimeout.String())
-	}
-	return nil, sanitize(err)
-}
-
-// fail returns err as this entry's error.
-func (e *entry) fail(op string, began time.Time, err error) *Error {
-	return &Error{SecretID: e.id, Stage: e.stage, Op: op, Transient: transient(err), Began: began, Err: err}
-}
-
-func (e *entry) log(ctx context.Context, o *outcome) {
-	logger, attrs := e.cache.opts.Logger, []slog.Attr{slog.String("secret_id", e.id), slog.String("stage", e.stage)}
-	if o.err != nil {
-		logger.LogAttrs(ctx, slog.LevelWarn, "secret not read", append(attrs, slog.Any("error", o.err))...)
-		return
-	}
-	logger.LogAttrs(ctx, slog.LevelDebug, "secret read", append(attrs, slog.String("version_id", o.secret.versionID))...)
 }

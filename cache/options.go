@@ -30,6 +30,18 @@ type Options struct {
 	// counted from the start of the call that read it. Default 5 minutes.
 	TTL time.Duration
 
+	// StaleWait is how long a read of a value beyond its TTL waits for a newer
+	// one, before it returns what is held while the call goes on. Default 1
+	// second. Negative: not at all.
+	StaleWait time.Duration
+
+	// MaxStale is how long beyond its TTL a value is returned while the service
+	// does not answer, throttles or fails: it is asked again behind the reads,
+	// after 1 second, 2, 4, up to a minute. A service that denies the secret, or
+	// does not know it any more, ends that at once. Default 24 hours. Negative:
+	// not at all.
+	MaxStale time.Duration
+
 	// MinRefresh is the least time between two forced reads of one secret and
 	// label; within it [Cache.Refresh] and [Cache.RefreshIf] return the answer
 	// of the last read. Default 1 second. Negative: no limit.
@@ -58,6 +70,12 @@ func (o *Options) withDefaults() (Options, error) {
 	}
 	if opts.TTL == 0 {
 		opts.TTL = 5 * time.Minute
+	}
+	if opts.StaleWait == 0 {
+		opts.StaleWait = time.Second
+	}
+	if opts.MaxStale == 0 {
+		opts.MaxStale = 24 * time.Hour
 	}
 	if opts.MinRefresh == 0 {
 		opts.MinRefresh = time.Second
