@@ -479,3 +479,12 @@ func TestUserAgent(t *testing.T) {
 		t.Errorf("user agent %q does not name keyturn", agent)
 	}
 }
+
+func TestEmptyID(t *testing.T) {
+	srv := smtest.New(nil)
+	defer srv.Close()
+	if _, err := newCache(t, srv, nil).Get(t.Context(), ""); err == nil || !strings.Contains(err.Error(), "the secret ID is empty; give the name or the ARN") {
+		t.Errorf("Get: %v", err)
+	}
+	calls(t, srv, 0)
+}

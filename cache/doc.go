@@ -10,8 +10,9 @@
 //
 // A value younger than Options.TTL costs a map lookup and a look at the clock.
 // An older one is read again when a reader wants it, and all who want it
-// meanwhile share that one call. One permission is needed,
-// secretsmanager:GetSecretValue, and one call is made per secret.
+// meanwhile share that one call: one per secret, staging label and TTL. One
+// permission is needed, secretsmanager:GetSecretValue, and with a KMS key of your
+// own kms:Decrypt on that.
 //
 // # Outages
 //

@@ -70,12 +70,12 @@ func (e *Error) Is(target error) bool {
 // here is transient: throttling and an expired session are answered with
 // HTTP 400 like these, so the status says nothing.
 var advice = map[string]string{
-	"ResourceNotFoundException": "check the name, the region and the account of the client; a secret of another account needs its full ARN",
-	"AccessDeniedException":     "allow secretsmanager:GetSecretValue on this secret in the caller's identity policy; a secret of another account needs its resource policy and its KMS key policy too",
+	"ResourceNotFoundException": "check the name, the region and the account of the client, and that a version has this label; a secret of another account needs its full ARN",
+	"AccessDeniedException":     "allow secretsmanager:GetSecretValue on this secret in the caller's identity policy, and deny it nowhere; a secret of another account needs its resource policy and its KMS key policy too",
 	"DecryptionFailure":         "allow kms:Decrypt on the secret's KMS key, and check that the key is enabled",
 	"InvalidRequestException":   "if the secret is scheduled for deletion, restore it with RestoreSecret",
 	"InvalidParameterException": "check the secret ID and the staging label",
-	"ValidationException":       "check the secret ID: a name holds only letters, digits and /_+=.@-",
+	"ValidationException":       "check the secret ID: a name holds only letters, digits and -/_+=.@!",
 }
 
 // transient reports whether err may go away by itself. It looks at types and

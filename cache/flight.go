@@ -108,6 +108,9 @@ func movesBack(from, to *Secret) bool {
 
 // read makes one call.
 func (e *entry) read(ctx context.Context, began time.Time) (*Secret, error) {
+	if e.id == "" {
+		return nil, errors.New("the secret ID is empty; give the name or the ARN of a secret")
+	}
 	out, err := e.cache.client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{
 		SecretId:     aws.String(e.id),
 		VersionStage: aws.String(e.stage),

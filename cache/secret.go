@@ -18,8 +18,9 @@ type mark = redact.Mark
 // it. It is immutable, shared by all readers, and safe for concurrent use.
 //
 // It never shows its value: every fmt verb, log/slog, encoding/json and
-// encoding/xml print "[redacted]", whether the Secret is printed itself or lies
-// in another value. Only Text, Bytes and Decode give the value away.
+// encoding/xml print "[redacted]". In an unexported field, where they call no
+// methods, they print names and dates, and an address in the place of the value.
+// Only Text, Bytes and Decode give the value away.
 type Secret struct {
 	mark
 

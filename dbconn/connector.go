@@ -50,8 +50,8 @@ type Options struct {
 	// not at all.
 	Patience time.Duration
 
-	// MaxConcurrentLogins bounds the logins in flight. Default: no limit. See
-	// [retry.Options].
+	// MaxConcurrentLogins bounds the logins in flight. Zero or less: no limit.
+	// See [retry.Options].
 	MaxConcurrentLogins int
 
 	// Logger gets refusals and waits at Warn, never a value. Default: silent.
@@ -80,7 +80,12 @@ type endpoint struct {
 	port int
 }
 
-func (e endpoint) String() string { return net.JoinHostPort(e.host, strconv.Itoa(e.port)) }
+func (e endpoint) String() string {
+	if e.port == 0 {
+		return e.host
+	}
+	return net.JoinHostPort(e.host, strconv.Itoa(e.port))
+}
 
 // NewConnector returns a connector for [sql.OpenDB] that logs in through d with
 // the credentials of the secret, whichever of its versions the server accepts.
@@ -162,11 +167,15 @@ func (c *connector) login(ctx context.Context, server endpoint) (driver.Conn, er
 			return err
 		}
 		inner, err := c.driver.Connector(credentials)
-		if err == nil {
+		switch {
+		case err != nil:
+		case inner == nil:
+			err = errors.New("Driver.Connector returned neither a connector nor an error")
+		default:
 			conn, err = inner.Connect(ctx)
 		}
-		own = err
-		return err
+		own = withoutPassword(err, credentials.Password())
+		return own
 	})
 	switch {
 	case err == nil:

@@ -155,6 +155,45 @@ func TestNothingShowsThePassword(t *testing.T) {
 	}
 }
 
+// A driver may put the password into its messages.
+func TestDriverThatQuotesThePassword(t *testing.T) {
+	srv := smtest.New(nil)
+	defer srv.Close()
+	srv.Put("prod/db", `{"username":"u","password":"`+sentinel+`","host":"h"}`)
+	c := newCache(t, srv)
+	for _, cause := range []error{errRefused, errors.New("network down")} {
+		d := testDriver(func(c dbconn.Credentials) error {
+			return fmt.Errorf("cannot log in with %q: %w", c.Password(), cause)
+		})
+		connector, err := dbconn.NewConnector(c, "prod/db", d.driver(), &dbconn.Options{Patience: -1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = connector.Connect(t.Context())
+		if !errors.Is(err, cause) || !strings.Contains(err.Error(), `cannot log in with "[redacted]"`) {
+			t.Errorf("Connect: %v", err)
+		}
+		leaktest.Check(t, sentinel, err)
+	}
+}
+
+func TestDriverThatReturnsNothing(t *testing.T) {
+	srv := smtest.New(nil)
+	defer srv.Close()
+	srv.Put("prod/db", `{"username":"u","password":"p","host":"h"}`)
+	d := dbconn.Driver{
+		Connector: func(dbconn.Credentials) (driver.Connector, error) { return nil, nil },
+		Refused:   func(error) bool { return false },
+	}
+	connector, err := dbconn.NewConnector(newCache(t, srv), "prod/db", d, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := connector.Connect(t.Context()); err == nil || !strings.Contains(err.Error(), `logging in to h with secret "prod/db": Driver.Connector returned neither`) {
+		t.Errorf("Connect: %v", err)
+	}
+}
+
 // The secret's host changes with the version: the login moves to the new one.
 func TestServerThatMoves(t *testing.T) {
 	srv := smtest.New(nil)

@@ -13,8 +13,9 @@ import (
 type mark = redact.Mark
 
 // Credentials are what one version of a secret says about logging in, completed
-// by the connector's Options. They print as "[redacted]" wherever they are
-// printed.
+// by the connector's Options. They print as "[redacted]". In an unexported field,
+// where fmt calls no methods, it prints the fields, and an address in the place of
+// the password.
 type Credentials struct {
 	mark
 

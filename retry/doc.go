@@ -28,6 +28,11 @@
 // lock an account that allows ten bad passwords. For a server that locks sooner
 // there is Options.MaxConcurrentLogins.
 //
+// A target that goes on refusing is asked once per version and 30 seconds, by one
+// caller. Only one that has accepted two versions within 30 seconds and then
+// refuses both may be an endpoint over nodes that differ: it is asked up to
+// fifteen times before both are left alone.
+//
 // # When nothing is left
 //
 // If the labels say that a rotation is under way, or cannot be read, Do waits for

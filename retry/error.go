@@ -8,16 +8,16 @@ import (
 // An Attempt is one login: which version of the secret was tried, and under
 // which staging label it was found.
 type Attempt struct {
-	VersionID string
-	Stage     string
+	VersionID string // of the version that was tried
+	Stage     string // the staging label that it was found under
 }
 
 // An Error says that the target refused every version of the secret that there
 // is to try. Trying again at once is of no use: the same versions will not be
 // tried for a while.
 type Error struct {
-	SecretID string
-	Target   string
+	SecretID string    // as it was given to New
+	Target   string    // Options.Target
 	Tried    []Attempt // this caller's logins, in order; none if others were just refused with all versions
 
 	// Err is the target's own last refusal.

@@ -49,7 +49,7 @@ type Options struct {
 
 	// MaxConcurrentLogins bounds the logins in flight, for servers that lock
 	// an account after a few refusals: with the password changed under them,
-	// all of those in flight are refused. Default: no limit. A fleet of
+	// all of those in flight are refused. Zero or less: no limit. A fleet of
 	// programs under such a lock needs alternating users: each program bounds
 	// its own logins only.
 	MaxConcurrentLogins int
@@ -80,8 +80,11 @@ type Retrier struct {
 // New returns a Retrier for a secret of c. isAuthError reports whether an error
 // of a login is the target refusing the credential: only such an error makes
 // the Retrier try another version. New does no I/O; a nil opts means all
-// defaults.
+// defaults. It panics if c or isAuthError is nil.
 func New(c *cache.Cache, secretID string, isAuthError func(error) bool, opts *Options) *Retrier {
+	if c == nil || isAuthError == nil {
+		panic("retry: New needs a cache and a function that tells refusals")
+	}
 	r := &Retrier{
 		cache:       c,
 		secretID:    secretID,
@@ -115,7 +118,8 @@ func New(c *cache.Cache, secretID string, isAuthError func(error) bool, opts *Op
 // refused; and the cache's own error if the secret cannot be read.
 //
 // login must be one attempt: a retry inside it would count as one and hit the
-// target as many. It gets ctx as it is.
+// target as many. It gets ctx as it is. Its errors are passed on as they are, so
+// what they quote shows.
 //
 // Do may wait: for a read of the secret, for the verdict on another caller's
 // login, and, if every version was refused while a rotation may be under way,

@@ -662,3 +662,19 @@ func TestWalkStepByStep(t *testing.T) {
 		walk.NoVerdict(t.Context())
 	})
 }
+
+func TestNewWithoutWhatItNeeds(t *testing.T) {
+	for name, call := range map[string]func(){
+		"cache":       func() { retry.New(nil, "s", isRefused, nil) },
+		"isAuthError": func() { retry.New(&cache.Cache{}, "s", nil, nil) },
+	} {
+		func() {
+			defer func() {
+				if got, ok := recover().(string); !ok || !strings.Contains(got, "retry: New needs a cache and a function") {
+					t.Errorf("no %s: %q", name, got)
+				}
+			}()
+			call()
+		}()
+	}
+}

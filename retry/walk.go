@@ -118,7 +118,8 @@ func (w *Walk) Accepted() {
 	w.end()
 }
 
-// Refused says that the target refused it, with err. ctx is for the log alone.
+// Refused says that the target refused it, with err, which must not be nil. ctx is
+// for the log alone.
 func (w *Walk) Refused(ctx context.Context, err error) {
 	r, l := w.r, w.login
 	if l == nil {

@@ -35,5 +35,6 @@
 // secretsmanager:DescribeSecret, GetSecretValue, PutSecretValue and
 // UpdateSecretVersionStage on the secret, and GetRandomPassword on *. With
 // ListSecretVersionIds besides, a rotation finds the password that works even
-// after AWSPENDING was taken off the version that has it.
+// after AWSPENDING was taken off the version that has it. With a KMS key of your
+// own, kms:Decrypt and kms:GenerateDataKey on that.
 package rotation

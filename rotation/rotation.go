@@ -2,6 +2,7 @@ package rotation
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -9,7 +10,7 @@ import (
 )
 
 // API is what a [Handler] needs of Secrets Manager. [*secretsmanager.Client]
-// satisfies it.
+// satisfies it. It must be safe for concurrent use if the Handler is used so.
 type API interface {
 	DescribeSecret(ctx context.Context, in *secretsmanager.DescribeSecretInput, opts ...func(*secretsmanager.Options)) (*secretsmanager.DescribeSecretOutput, error)
 	GetSecretValue(ctx context.Context, in *secretsmanager.GetSecretValueInput, opts ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error)
@@ -18,9 +19,10 @@ type API interface {
 	GetRandomPassword(ctx context.Context, in *secretsmanager.GetRandomPasswordInput, opts ...func(*secretsmanager.Options)) (*secretsmanager.GetRandomPasswordOutput, error)
 }
 
-// Event is what Secrets Manager sends to the function.
+// Event is what Secrets Manager sends to the function. Printed or logged it does
+// not show the RotationToken; encoded as JSON it is the event as it came.
 type Event struct {
-	Step     string `json:"Step"`
+	Step     string `json:"Step"`     // createSecret, setSecret, testSecret or finishSecret
 	SecretID string `json:"SecretId"` // an ARN; a name will do
 
 	// ClientRequestToken is the id of the version that is to become current.
@@ -29,6 +31,18 @@ type Event struct {
 	// RotationToken is there when the function runs under an assumed role. It is
 	// sensitive: do not log it.
 	RotationToken string `json:"RotationToken,omitempty"`
+}
+
+// Format prints the event without its RotationToken, whatever the verb.
+func (e Event) Format(f fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(f, "{%s %s %s}", e.Step, e.SecretID, e.ClientRequestToken)
+}
+
+// LogValue returns the event without its RotationToken.
+func (e Event) LogValue() slog.Value {
+	return slog.GroupValue(
+		slog.String("step", e.Step), slog.String("secret_id", e.SecretID), slog.String("version_id", e.ClientRequestToken),
+	)
 }
 
 // The steps, in the order in which Secrets Manager calls them.
@@ -98,8 +112,11 @@ type Handler struct {
 }
 
 // NewHandler returns a handler that keeps values in Secrets Manager and
-// credentials in target. opts may be nil.
+// credentials in target. opts may be nil. It panics if client or target is nil.
 func NewHandler(client API, target Target, opts *Options) *Handler {
+	if client == nil || target == nil {
+		panic("rotation: NewHandler needs a client and a target")
+	}
 	return &Handler{client: client, target: target, opts: opts.withDefaults()}
 }
 

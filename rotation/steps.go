@@ -24,6 +24,16 @@ type step struct {
 
 // run returns what was done, for the log.
 func (s *step) run(ctx context.Context) (result string, err error) {
+	steps := map[string]func(context.Context) (string, error){
+		stepCreate: s.create, stepSet: s.set, stepTest: s.test, stepFinish: s.finish,
+	}
+	step := steps[s.event.Step]
+	switch {
+	case step == nil:
+		return "", fmt.Errorf("unknown step: this function knows %s, %s, %s and %s", stepCreate, stepSet, stepTest, stepFinish)
+	case s.event.SecretID == "" || s.event.ClientRequestToken == "":
+		return "", errors.New("the event names no SecretId or no ClientRequestToken: let Secrets Manager call the function")
+	}
 	done, err := s.admit(ctx)
 	if err != nil {
 		return "", err
@@ -31,17 +41,7 @@ func (s *step) run(ctx context.Context) (result string, err error) {
 	if done {
 		return alreadyCurrent, nil
 	}
-	switch s.event.Step {
-	case stepCreate:
-		return s.create(ctx)
-	case stepSet:
-		return s.set(ctx)
-	case stepTest:
-		return s.test(ctx)
-	case stepFinish:
-		return s.finish(ctx)
-	}
-	return "", fmt.Errorf("unknown step: this function knows %s, %s, %s and %s", stepCreate, stepSet, stepTest, stepFinish)
+	return step(ctx)
 }
 
 const alreadyCurrent = "the version is AWSCURRENT already"

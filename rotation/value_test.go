@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"strings"
 	"testing"
@@ -146,3 +147,24 @@ func TestErrorIsRedacted(t *testing.T) {
 type leaky struct{ Config struct{ Password string } }
 
 func (leaky) Error() string { return "no connection" }
+
+// The token of an event is not for logs; the event itself goes on as JSON.
+func TestEventHidesItsToken(t *testing.T) {
+	e := rotation.Event{Step: "setSecret", SecretID: "arn", ClientRequestToken: "v2", RotationToken: "hunter2"}
+	type holder struct{ E rotation.Event }
+	var b bytes.Buffer
+	for _, v := range []any{e, &e, holder{e}, []rotation.Event{e}} {
+		for _, format := range []string{"%v", "%+v", "%#v", "%s", "%d", "%q", "%x"} {
+			fmt.Fprintf(&b, format, v)
+		}
+	}
+	slog.New(slog.NewTextHandler(&b, nil)).Info("m", "e", e)
+	slog.New(slog.NewJSONHandler(&b, nil)).Info("m", "e", e)
+	if strings.Contains(b.String(), "hunter2") || strings.Contains(b.String(), fmt.Sprintf("%x", "hunter2")) || !strings.Contains(b.String(), "setSecret") {
+		t.Errorf("printed: %s", b.String())
+	}
+	raw, err := json.Marshal(e)
+	if want := `{"Step":"setSecret","SecretId":"arn","ClientRequestToken":"v2","RotationToken":"hunter2"}`; err != nil || string(raw) != want {
+		t.Errorf("Marshal = %s, %v, want %s", raw, err, want)
+	}
+}

@@ -70,12 +70,17 @@ func (s *Server) Calls() []Call {
 
 // Count returns the number of calls of an operation since the server was made or
 // [Server.ResetCalls], those not answered yet included; of all operations if
-// operation is empty.
+// operation is empty. It panics if nobody called it and there is no such
+// operation: a test that counts a misspelt one would find none.
 func (s *Server) Count(operation string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if operation != "" {
-		return s.log.counts[operation]
+		n, called := s.log.counts[operation]
+		if !called {
+			mustKnow(operation)
+		}
+		return n
 	}
 	n := 0
 	for _, c := range s.log.counts {

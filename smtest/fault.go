@@ -60,8 +60,10 @@ type injected struct {
 
 // Inject puts a fault in force for the calls that arrive from now on, and returns
 // a function that takes it back, which may be called more than once. A call that
-// already matched stays delayed.
+// already matched stays delayed. It panics if there is no such operation: a test
+// that waits for a fault in vain proves nothing.
 func (s *Server) Inject(f Fault) (remove func()) {
+	mustKnow(f.Operation)
 	in := &injected{Fault: f, left: f.Times}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -3,6 +3,7 @@ package smtest_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -279,4 +280,24 @@ func TestRequestContext(t *testing.T) {
 			t.Errorf("%d calls reached the server", n)
 		}
 	})
+}
+
+// A misspelt operation would make a test wait, or count, in vain.
+func TestMisspeltOperation(t *testing.T) {
+	srv := smtest.New(nil)
+	defer srv.Close()
+	for name, call := range map[string]func(){
+		"Inject": func() { srv.Inject(smtest.Fault{Operation: "GetSecretVale"}) },
+		"Count":  func() { srv.Count("GetSecretVale") },
+	} {
+		func() {
+			defer func() {
+				if got, ok := recover().(string); !ok || !strings.Contains(got, `no operation "GetSecretVale"`) {
+					t.Errorf("%s: %v", name, got)
+				}
+			}()
+			call()
+		}()
+	}
+	srv.Put("a", "b") // the server goes on
 }

@@ -26,6 +26,13 @@ var operations = map[string]func(*request, []byte) *Error{
 	"UpdateSecretVersionStage": operation(updateSecretVersionStage),
 }
 
+// mustKnow panics if a test names an operation that the server does not have.
+func mustKnow(operation string) {
+	if _, ok := operations[operation]; !ok && operation != "" {
+		panic("smtest: there is no operation " + strconv.Quote(operation))
+	}
+}
+
 type input interface{ target() target }
 
 func operation[In input, Out any](run func(*Server, *store, In) (Out, *Error)) func(*request, []byte) *Error {

@@ -57,6 +57,12 @@ func newBase(opts *Options) (*base, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Over a socket, which is pgx's default, nothing of TLS is looked at.
+	if d["host"] == "" {
+		if _, err := d.parse(dsn{"host": "host.invalid", "port": "1"}); err != nil {
+			return nil, err
+		}
+	}
 	b := &base{
 		opts:         *opts,
 		dsn:          d,

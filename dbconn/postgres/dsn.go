@@ -22,8 +22,8 @@ type dsn map[string]string
 
 // errDSN replaces the parser's own error, which quotes the text: a password that
 // was put there against the rules, and broke it, would show.
-var errDSN = errors.New("postgres: Options.DSN cannot be parsed; it is a URL (postgres://host:port/dbname?sslmode=verify-full) " +
-	"or keywords and values (host=… port=… dbname=… sslmode=verify-full)")
+var errDSN = errors.New("postgres: Options.DSN, or a PG* environment variable, cannot be parsed; the DSN is a URL " +
+	"(postgres://host:port/dbname?sslmode=verify-full) or keywords and values (host=… port=… dbname=… sslmode=verify-full)")
 
 // readDSN returns what the text says. A setting without a value is not said.
 func readDSN(text string) (dsn, error) {
@@ -223,6 +223,9 @@ func parse(text string) (*pgx.ConnConfig, error) {
 	if !ok || strings.Contains(text, "`") {
 		return nil, errDSN
 	}
-	what, _, _ = strings.Cut(what, " (")
+	// Of TLS it names the mode, or a file.
+	if !strings.HasPrefix(what, "failed to configure TLS") {
+		what, _, _ = strings.Cut(what, " (")
+	}
 	return nil, fmt.Errorf("%w: %s", errDSN, what)
 }

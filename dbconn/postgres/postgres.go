@@ -26,7 +26,8 @@ const connectTimeout = 10 * time.Second
 type Options struct {
 	// DSN is a connection string as [pgx.ParseConfig] takes it, as a URL or as
 	// keywords and values. It names no user and no password: those are the
-	// secret's.
+	// secret's, and PGUSER, PGPASSWORD and a password file do not count. A list
+	// of hosts counts as one server: what it accepts is remembered for the list.
 	DSN string
 
 	// Host and Port, one unit, name the server. Default: as above. A host that
@@ -52,11 +53,11 @@ type Options struct {
 	Configure func(*pgx.ConnConfig) error
 
 	// Patience is how long a Connect waits for a rotation to end when the
-	// server refuses every version of the secret. Default 60 seconds. Negative:
-	// not at all.
+	// server refuses every version of the secret: so long may a query wait that
+	// has no deadline. Default 60 seconds. Negative: not at all.
 	Patience time.Duration
 
-	// MaxConcurrentLogins bounds the logins in flight. Default: no limit.
+	// MaxConcurrentLogins bounds the logins in flight. Zero or less: no limit.
 	MaxConcurrentLogins int
 
 	// Logger gets refusals and waits at Warn, never a value. Default: silent.
