@@ -70,6 +70,9 @@ func newBase(opts *Options) (*base, error) {
 		saysTLS:      d["sslmode"] != "" || os.Getenv("PGSSLMODE") != "",
 		configs:      make(map[place]func() (*pgx.ConnConfig, error)),
 	}
+	if hosts := os.Getenv("PGHOST"); hosts != "" && emptyHost(hosts) {
+		return nil, errors.New("postgres: PGHOST names an empty host, which pgx would take for the local machine")
+	}
 	saysHost := d["host"] != "" || os.Getenv("PGHOST") != ""
 	if d["service"] != "" || os.Getenv("PGSERVICE") != "" {
 		// A service file may say as much, and pgx alone reads it. What is not

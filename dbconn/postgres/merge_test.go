@@ -189,6 +189,18 @@ func TestMergeRefuses(t *testing.T) {
 	}
 }
 
+func TestEnvironmentThatIsWrong(t *testing.T) {
+	for name, value := range map[string]string{"PGHOST": "d,", "PGPORT": "word", "PGSSLMODE": "maybe", "PGCONNECT_TIMEOUT": "soon"} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv(name, value)
+			_, err := merged(t, `{"username":"u","password":"p","host":"h"}`, postgres.Options{})
+			if err == nil || !strings.Contains(err.Error(), "PG") || !strings.HasPrefix(err.Error(), "postgres: ") {
+				t.Errorf("%s=%s: %v", name, value, err)
+			}
+		})
+	}
+}
+
 // What the environment and the user's files say of user and password is not
 // the secret's, and is not used.
 func TestEnvironmentNamesNoPassword(t *testing.T) {
