@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -16,8 +17,9 @@ type tracer struct {
 	flying   int // logins without an outcome
 	peak     int // the most of these at once
 	started  int
-	watching bool     // the password is being changed, and no refusal has told of it yet
-	changes  []change // the last one is under way
+	watching bool      // the password is being changed, and no refusal has told of it yet
+	known    time.Time // when one had
+	changes  []change  // the last one is under way
 }
 
 // A change is what a change of the password cost.
@@ -25,6 +27,11 @@ type change struct {
 	refused int // failed logins, up to the next change
 	bound   int // logins in flight when it took effect: begun before the first refusal came back
 }
+
+// heard is how long a refusal may take from the network to whoever decides on the
+// next login, and a login that is decided on to the network: all of these are
+// goroutines of a busy program.
+const heard = 10 * time.Millisecond
 
 // change says that the password changes from now on.
 func (t *tracer) change() {
@@ -40,7 +47,7 @@ func (t *tracer) TraceConnectStart(ctx context.Context, _ pgx.TraceConnectStartD
 	t.flying++
 	t.peak = max(t.peak, t.flying)
 	t.started++
-	if t.watching {
+	if t.watching || time.Since(t.known) < heard {
 		t.changes[len(t.changes)-1].bound++
 	}
 	return ctx
@@ -52,7 +59,9 @@ func (t *tracer) TraceConnectEnd(_ context.Context, data pgx.TraceConnectEndData
 	t.flying--
 	if pgErr, ok := errors.AsType[*pgconn.PgError](data.Err); ok && pgErr.Code == "28P01" {
 		t.changes[len(t.changes)-1].refused++
-		t.watching = false
+		if t.watching {
+			t.watching, t.known = false, time.Now()
+		}
 	}
 }
 

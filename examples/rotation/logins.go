@@ -46,9 +46,10 @@ func (l *logins) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQu
 // TraceQueryEnd does nothing either.
 func (l *logins) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
-// heard is how long a refusal takes at most from the network to whoever decides
-// on the next login: both are goroutines of a busy program.
-const heard = time.Millisecond
+// heard is how long a refusal may take from the network to whoever decides on the
+// next login, and a login that is decided on to the network: all of these are
+// goroutines of a busy program, on a machine that may have two cores.
+const heard = 10 * time.Millisecond
 
 // A tally is what one change of the password did to the logins of a pool.
 type tally struct {

@@ -35,7 +35,7 @@ func TestPercentile(t *testing.T) {
 
 func TestTally(t *testing.T) {
 	zero := time.Now()
-	at := func(ms int) time.Time { return zero.Add(time.Duration(ms) * time.Millisecond) }
+	at := func(n int) time.Time { return zero.Add(time.Duration(n) * heard) }
 	l := &logins{all: []login{
 		{at(0), at(9), false},      // over before the change
 		{at(5), at(15), false},     // in flight, let in
