@@ -141,7 +141,11 @@ func (e *entry) fail(op op, began time.Time, err error) *Error {
 func (e *entry) log(ctx context.Context, o *outcome) {
 	logger, attrs := e.cache.opts.Logger, []slog.Attr{slog.String("secret_id", e.id), slog.String("stage", e.stage)}
 	if o.err != nil {
-		logger.LogAttrs(ctx, slog.LevelWarn, "secret not read", append(attrs, slog.Any("error", o.err))...)
+		level := slog.LevelWarn
+		if e.stage != Current && errors.Is(o.err, ErrNotFound) {
+			level = slog.LevelDebug // most of the time no version is AWSPENDING
+		}
+		logger.LogAttrs(ctx, level, "secret not read", append(attrs, slog.Any("error", o.err))...)
 		return
 	}
 	logger.LogAttrs(ctx, slog.LevelDebug, "secret read", append(attrs, slog.String("version_id", o.secret.versionID))...)

@@ -51,7 +51,8 @@ type Options struct {
 	// reader's context does: readers share the call. Default 10 seconds.
 	FetchTimeout time.Duration
 
-	// Logger gets reads at Debug and failures at Warn, never a value. Default:
+	// Logger gets reads at Debug and failures at Warn, never a value; that no
+	// version carries a label other than AWSCURRENT is no failure. Default:
 	// silent.
 	Logger *slog.Logger
 }

@@ -1,7 +1,9 @@
 package cache_test
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -153,5 +155,31 @@ func TestRefreshIsNotAnsweredWithAStaleValue(t *testing.T) {
 			t.Errorf("Refresh = %v during an outage", s)
 		}
 		get(t, c, "v1")
+	})
+}
+
+// What is logged, and how loudly: a label that nobody carries is no trouble.
+func TestLog(t *testing.T) {
+	var b bytes.Buffer
+	opts := &cache.Options{Logger: slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+	oneAttempt(t, opts, func(t *testing.T, srv *smtest.Server, c *cache.Cache) {
+		for _, test := range []struct {
+			id, stage, want string
+			fault           *smtest.Error
+		}{
+			{"prod/db", cache.Current, "level=DEBUG msg=\"secret read\" secret_id=prod/db stage=AWSCURRENT version_id=", nil},
+			{"prod/db", cache.Pending, "level=DEBUG msg=\"secret not read\" secret_id=prod/db stage=AWSPENDING", nil},
+			{"prod/none", cache.Current, "level=WARN msg=\"secret not read\" secret_id=prod/none stage=AWSCURRENT", nil},
+			{"prod/db", cache.Previous, "level=WARN msg=\"secret not read\" secret_id=prod/db stage=AWSPREVIOUS", smtest.AccessDenied},
+		} {
+			remove := srv.Inject(smtest.Fault{Err: test.fault})
+			_, _ = c.GetStage(t.Context(), test.id, test.stage)
+			remove()
+			synctest.Wait() // the line is written behind the answer
+			if got := b.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, test.want) {
+				t.Errorf("%s %s: logged %q, want %q", test.id, test.stage, got, test.want)
+			}
+			b.Reset()
+		}
 	})
 }
