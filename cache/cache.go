@@ -3,34 +3,44 @@ package cache
 import (
 	"context"
 	"errors"
+	"iter"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/keyturn/keyturn/internal/clock"
 )
 
 // A Cache holds secrets in process. It is safe for concurrent use. Make one
 // with [New], share it in the whole program, and close it last.
 type Cache struct {
 	client API
+	region string  // of the client, empty if it does not say
 	opts   Options // complete, never changed
+	clock  *clock.Clock
 
-	// records holds a *record for every secret ID that was ever asked for.
-	// Reads find theirs without a lock.
-	records sync.Map
+	// table finds entries, for reads without a lock.
+	table atomic.Pointer[table]
+
+	closed atomic.Bool // written by Close, with mu held
 
 	// done ends when the Cache is closed; every flight's context ends with it.
 	done   context.Context
 	cancel context.CancelFunc
 
-	mu      sync.Mutex     // protects the pair below: no Add once closed is true
-	closed  bool           // set by Close
-	flights sync.WaitGroup // the goroutines that read from the service
-}
+	clients  sync.Map      // Region -> API: what Options.ClientFor returned
+	number   atomic.Uint64 // of the last flight that was started
+	counters counters
 
-// A record is what the Cache knows of one secret ID: an entry for each staging
-// label. AWSCURRENT's lies at hand, since nearly every read is of that.
-type record struct {
-	current entry
-	others  sync.Map // staging label -> *entry
+	// mu protects following, and writes to table. An entry's mu may be held
+	// when it is taken; with it held an entry's is only tried for.
+	mu        sync.Mutex
+	ring      []*entry          // all entries, in the order in which eviction looks at them
+	hand      int               // where it looks next
+	arns      map[string]*entry // full ARN -> the entry of the name that was found to mean it
+	flights   sync.WaitGroup    // the goroutines that read from the service: no Add once closed is set
+	changes   []change          // that OnChange has yet to hear of
+	notifying bool              // somebody is seeing to that
 }
 
 // New returns a Cache over client. It does no I/O and starts nothing. A nil
@@ -43,7 +53,14 @@ func New(client API, opts *Options) (*Cache, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Cache{client: client, opts: complete}
+	c := &Cache{
+		client: client,
+		region: regionOf(client),
+		opts:   complete,
+		clock:  clock.New(complete.Serverless.serverless()),
+		arns:   make(map[string]*entry),
+	}
+	c.table.Store(newTable(0))
 	// The root of every flight's context: no caller's, because no caller owns
 	// a flight, and ended by Close.
 	c.done, c.cancel = context.WithCancel(context.Background())
@@ -54,17 +71,38 @@ func New(client API, opts *Options) (*Cache, error) {
 // held, at once and without looking at ctx. Beyond it waits for a read of the
 // service, which all callers share: until ctx ends if nothing is held, else for
 // Options.StaleWait, and then it returns what is held. While the service does not
-// answer it returns that at once, up to Options.MaxStale. The error is an
-// [*Error], or [ErrClosed].
+// answer it returns that at once, up to Options.MaxStale. A failure with nothing
+// to return instead is held for a moment too. The error is an [*Error], or
+// [ErrClosed].
 func (c *Cache) Get(ctx context.Context, secretID string) (*Secret, error) {
-	return c.entry(secretID, Current).get(ctx)
+	k := key{id: secretID}
+	if e := c.table.Load().find(k); e != nil {
+		if s := e.fresh(); s != nil {
+			return s, nil
+		}
+	}
+	return c.read(k, func(e *entry) (*Secret, error) { return e.get(ctx) })
 }
 
 // GetStage is [Cache.Get] for the version under another staging label:
 // [Pending], [Previous], or one of your own. If the secret has no such version
-// the error matches [ErrNotFound].
+// the error matches [ErrNotFound]. The version that AWSCURRENT was last seen to
+// leave answers for AWSPREVIOUS, for its TTL.
 func (c *Cache) GetStage(ctx context.Context, secretID, stage string) (*Secret, error) {
-	return c.entry(secretID, stage).get(ctx)
+	k := stageKey(secretID, stage)
+	if e := c.table.Load().find(k); e != nil && stage != Previous {
+		if s := e.fresh(); s != nil {
+			return s, nil
+		}
+	}
+	return c.read(k, func(e *entry) (*Secret, error) { return e.get(ctx) })
+}
+
+// GetVersion is [Cache.Get] for the version with that ID, whatever labels it has
+// or has lost. If there is none the error matches [ErrNotFound]. The versions
+// that AWSCURRENT is on, and was last seen to leave, need no call of their own.
+func (c *Cache) GetVersion(ctx context.Context, secretID, versionID string) (*Secret, error) {
+	return c.read(key{id: secretID, version: versionID}, func(e *entry) (*Secret, error) { return e.get(ctx) })
 }
 
 // Refresh reads the AWSCURRENT version from the service and returns it: the
@@ -73,7 +111,7 @@ func (c *Cache) GetStage(ctx context.Context, secretID, stage string) (*Secret, 
 // returns that one's answer instead. It never sleeps, and waits no longer than
 // ctx.
 func (c *Cache) Refresh(ctx context.Context, secretID string) (*Secret, error) {
-	return c.entry(secretID, Current).refresh(ctx)
+	return c.read(key{id: secretID}, func(e *entry) (*Secret, error) { return e.refresh(ctx) })
 }
 
 // RefreshIf is [Cache.Refresh] if versionID is still the AWSCURRENT version
@@ -81,7 +119,7 @@ func (c *Cache) Refresh(ctx context.Context, secretID string) (*Secret, error) {
 // gives the version of that credential: however many were refused, one call
 // is made.
 func (c *Cache) RefreshIf(ctx context.Context, secretID, versionID string) (*Secret, error) {
-	return c.entry(secretID, Current).refreshIf(ctx, versionID)
+	return c.read(key{id: secretID}, func(e *entry) (*Secret, error) { return e.refreshIf(ctx, versionID) })
 }
 
 // RefreshAfter returns the version under stage as a call saw it that began
@@ -92,13 +130,50 @@ func (c *Cache) RefreshIf(ctx context.Context, secretID, versionID string) (*Sec
 // It is what package retry asks with after a refusal: what was read before the
 // refusal is of no use to it, what anybody read since is.
 func (c *Cache) RefreshAfter(ctx context.Context, secretID, stage string, t time.Time) (*Secret, error) {
-	return c.entry(secretID, stage).refreshAfter(ctx, t)
+	return c.read(stageKey(secretID, stage), func(e *entry) (*Secret, error) { return e.refreshAfter(ctx, t) })
 }
 
-// Handle returns a handle on the secret, which saves the lookup on every read.
-// It does no I/O.
-func (c *Cache) Handle(secretID string) *Handle {
-	return &Handle{c.entry(secretID, Current)}
+// Invalidate forgets what is held of the secret, under every label and version:
+// the next read asks the service, and a call that is under way does not bring
+// back what it began to read before.
+func (c *Cache) Invalidate(secretID string) {
+	c.mu.Lock()
+	ids := map[string]bool{secretID: true}
+	for _, e := range c.ring {
+		if e.key.id == secretID && e.arn != "" {
+			ids[e.arn] = true
+		}
+	}
+	var affected []*entry
+	for _, e := range c.ring {
+		if ids[e.key.id] || ids[e.arn] {
+			affected = append(affected, e)
+		}
+	}
+	c.mu.Unlock()
+	for _, e := range affected {
+		e.invalidate()
+	}
+}
+
+// Keys returns the IDs of the secrets of which a version is held, each once, as
+// they were asked for, in no particular order.
+func (c *Cache) Keys() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		c.mu.Lock()
+		ids := make(map[string]bool)
+		for _, e := range c.ring {
+			if o := e.last.Load(); o != nil && o.secret != nil {
+				ids[e.key.id] = true
+			}
+		}
+		c.mu.Unlock()
+		for id := range ids {
+			if !yield(id) {
+				return
+			}
+		}
+	}
 }
 
 // Close cancels the calls in progress, waits for their end, and makes every
@@ -106,57 +181,44 @@ func (c *Cache) Handle(secretID string) *Handle {
 // pools that use the Cache first.
 func (c *Cache) Close() {
 	c.mu.Lock()
-	c.closed = true
+	c.closed.Store(true)
 	c.mu.Unlock()
 	c.cancel()
 	c.flights.Wait()
 }
-
-// entry returns the entry for the secret and the label.
-func (c *Cache) entry(secretID, stage string) *entry {
-	found, ok := c.records.Load(secretID)
-	if !ok {
-		found, _ = c.records.LoadOrStore(secretID, &record{current: entry{cache: c, id: secretID, stage: Current}})
-	}
-	r := found.(*record)
-	if stage == Current || stage == "" {
-		return &r.current
-	}
-	other, ok := r.others.Load(stage)
-	if !ok {
-		other, _ = r.others.LoadOrStore(stage, &entry{cache: c, id: secretID, stage: stage})
-	}
-	return other.(*entry)
-}
-
-// isClosed reports whether Close was called.
-func (c *Cache) isClosed() bool { return c.done.Err() != nil }
 
 // fly runs f on a goroutine that Close waits for. It reports false, and does
 // not run f, when the Cache is closed.
 func (c *Cache) fly(f func()) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed {
+	if c.closed.Load() {
 		return false
 	}
 	c.flights.Go(f)
 	return true
 }
 
-// A Handle is one secret of a [Cache], resolved once. It is safe for concurrent
-// use and valid as long as the Cache.
-type Handle struct{ entry *entry }
+// A change is one for OnChange.
+type change struct{ old, new *Secret }
 
-// Get is [Cache.Get] for the Handle's secret.
-func (h *Handle) Get(ctx context.Context) (*Secret, error) { return h.entry.get(ctx) }
-
-// Peek returns the AWSCURRENT version that is held now, however old it is, and
-// false if none is held or the Cache is closed. It never waits.
-func (h *Handle) Peek() (*Secret, bool) {
-	o := h.entry.last.Load()
-	if o == nil || o.secret == nil || h.entry.cache.isClosed() {
-		return nil, false
+// notify tells OnChange of a change. Whoever finds somebody else at it leaves
+// that one the work: the calls neither overlap nor overtake each other.
+func (c *Cache) notify(ch change) {
+	c.mu.Lock()
+	c.changes = append(c.changes, ch)
+	if c.notifying {
+		c.mu.Unlock()
+		return
 	}
-	return o.secret, true
+	c.notifying = true
+	for len(c.changes) > 0 && !c.closed.Load() {
+		next := c.changes[0]
+		c.changes = c.changes[1:]
+		c.mu.Unlock()
+		c.opts.OnChange(next.old, next.new)
+		c.mu.Lock()
+	}
+	c.notifying = false
+	c.mu.Unlock()
 }

@@ -191,6 +191,7 @@ func TestHungCallIsBounded(t *testing.T) {
 			t.Errorf("Get: %#v after %v", err, time.Since(start))
 		}
 		remove()
+		time.Sleep(time.Second) // the failure is held as long
 		get(t, c, "v1")
 	})
 }
@@ -272,7 +273,7 @@ func TestPanicReachesTheReadersAndPoisonsNothing(t *testing.T) {
 		}
 		return srv.Client().GetSecretValue(ctx, in, opts...)
 	})
-	c, err := cache.New(client, nil)
+	c, err := cache.New(client, &cache.Options{MinRefresh: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -286,12 +287,15 @@ func TestPanicReachesTheReadersAndPoisonsNothing(t *testing.T) {
 		{"the client ended its goroutine", runtime.Goexit},
 	} {
 		misbehave = test.f
-		_, err := c.Get(t.Context(), "prod/db")
+		_, err := c.Refresh(t.Context(), "prod/db")
 		if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), sentinel) {
-			t.Errorf("Get: %v, want %q", err, test.want)
+			t.Errorf("Refresh: %v, want %q", err, test.want)
 		}
 	}
 	misbehave = nil
+	if _, err := c.Refresh(t.Context(), "prod/db"); err != nil {
+		t.Errorf("Refresh: %v", err)
+	}
 	get(t, c, "v1")
 }
 
@@ -449,9 +453,11 @@ func TestNewRejectsBadOptions(t *testing.T) {
 	if _, err := cache.New(nil, nil); err == nil || !strings.Contains(err.Error(), "client is nil") {
 		t.Errorf("New(nil): %v", err)
 	}
-	for field, opts := range map[string]*cache.Options{"TTL": {TTL: -1}, "FetchTimeout": {FetchTimeout: -1}} {
-		if _, err := cache.New(srv.Client(), opts); err == nil || !strings.Contains(err.Error(), field) {
-			t.Errorf("New with a negative %s: %v", field, err)
+	for field, opts := range map[string]*cache.Options{
+		"FetchTimeout": {FetchTimeout: -1}, "Serverless": {Serverless: 3}, "Replicas[1]": {Replicas: []cache.API{srv.Client(), nil}},
+	} {
+		if _, err := cache.New(srv.Client(), opts); err == nil || !strings.Contains(err.Error(), "Options."+field) {
+			t.Errorf("New with a bad %s: %v", field, err)
 		}
 	}
 }

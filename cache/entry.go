@@ -2,24 +2,35 @@ package cache
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// An entry is what the Cache knows of one secret under one staging label.
+// An entry is what the Cache knows of one key.
 type entry struct {
 	cache *Cache
-	id    string
-	stage string
+	key   key
 
 	// last is how the last flight ended, nil before the first. Outcomes are
 	// immutable and replaced whole, so that a read is one load.
 	last atomic.Pointer[outcome]
 
+	// leader is the entry that reads for this one, and whose outcomes this one
+	// has too, or nil: what was read by a secret's name answers for its ARN.
+	// The Cache's mu protects writes, and the two fields below.
+	leader    atomic.Pointer[entry]
+	followers []*entry // those that this one reads for
+	arn       string   // what the key's secret ID was last found to mean
+
+	used   atomic.Bool // read since eviction last looked
+	warned atomic.Bool // that its value is served beyond its TTL
+
 	mu     sync.Mutex // protects following; never held across I/O
+	gone   bool       // evicted: it must not be read for any more
 	flight *flight    // under way, or nil: one at a time
-	number uint64     // of the last flight that was started
+	floor  uint64     // flights up to this number are not to be believed
 }
 
 // An outcome is what a flight left behind.
@@ -27,10 +38,23 @@ type outcome struct {
 	flight uint64    // its number
 	began  time.Time // its start
 	secret *Secret   // what it read; if it failed, what the one before it left
-	err    *Error    // why it failed, or nil
+	prior  *Secret   // the version that was held before that one
+	fail   *failure  // why it failed, or nil
 
-	failures int       // how many flights in a row have failed, this one included
-	retry    time.Time // when the next read of a failing entry may ask again
+	aging time.Duration // the age from which the secret wants to be refreshed
+	quiet time.Duration // until then, by the clock's Elapsed, a read is done without a thought
+}
+
+// A failure is that of the last flight.
+type failure struct {
+	err   *Error
+	ended time.Time
+	pause time.Duration // after that, for which nobody but a forced read asks again
+	stale time.Duration // after that, longer than pause, it says nothing about the service any more
+	count int           // of flights in a row that have failed
+	slow  int           // of those, how many at the end were left because they took too long
+
+	retried atomic.Bool // the service is being asked again, behind the reads
 }
 
 // An op is what a call of the Cache wants, and what its error says.
@@ -41,183 +65,429 @@ const (
 	opRefresh op = "refresh" // the service's answer
 )
 
-// state says what a read may do with an outcome.
-type state int
+// A State is what a read of a secret comes to: see [Status].
+type State string
 
+// The states that a secret goes through as its value grows old.
 const (
-	empty   state = iota // wait for the service: there is nothing to return
-	fresh                // take the value
-	expired              // wait for the service a moment, then take the value
-	failing              // take the value, and have the service asked behind it
-	dead                 // take the error
+	Fresh   State = "fresh"   // the value is returned
+	Aging   State = "aging"   // the value is returned, and refreshed behind the reads
+	Expired State = "expired" // a read waits for a newer value, for Options.StaleWait
+	Failing State = "failing" // the value is returned although it could not be refreshed
+	Dead    State = "dead"    // there is no value that may be returned
 )
 
 // state decides, for every read there is. A value stays good until its TTL,
 // whatever became of a forced read of it. Beyond that it is better than the
 // error of a service that does not answer, but not than that of a service which
-// says that we may not have it any more. A failure is held for its back-off: a
-// wrong name in a hot path must not become an API bill.
-func (e *entry) state(o *outcome) state {
-	switch {
-	case o == nil:
-		return empty
-	case o.secret != nil && time.Since(o.secret.fetched) < e.cache.opts.TTL:
-		return fresh
-	case o.err != nil && !o.err.Transient && time.Now().Before(o.retry):
-		return dead
-	case !e.servable(o):
-		return empty
-	case o.err != nil:
-		return failing
+// says that we may not have it any more.
+func (e *entry) state(o *outcome) State {
+	if o == nil || o.secret == nil {
+		return Dead
 	}
-	return expired
+	opts := &e.cache.opts
+	switch age := e.cache.clock.Since(o.secret.fetched); {
+	case age < opts.TTL && age < o.aging:
+		return Fresh
+	case age < opts.TTL:
+		return Aging
+	case age >= opts.TTL+opts.MaxStale:
+		return Dead
+	case o.fail == nil:
+		return Expired
+	case !o.fail.err.Transient:
+		return Dead
+	case o.fail.retried.Load() || e.cache.clock.Since(o.fail.ended) < o.fail.stale:
+		return Failing
+	}
+	// Nobody has asked for so long that the service may well answer again.
+	return Expired
 }
 
-// servable reports whether the outcome's value may be returned beyond its TTL.
-func (e *entry) servable(o *outcome) bool {
-	return o.secret != nil && (o.err == nil || o.err.Transient) &&
-		time.Since(o.secret.fetched) < e.cache.opts.TTL+e.cache.opts.MaxStale
+// pausing reports whether the back-off after a failure keeps reads from asking.
+func (e *entry) pausing(o *outcome) bool {
+	return o != nil && o.fail != nil && e.cache.clock.Since(o.fail.ended) < o.fail.pause
+}
+
+// fresh returns the value if a read need not think about it, else nil. It is the
+// path of nearly every read: three loads and one look at the monotonic clock. In
+// serverless mode, which wants both clocks, it is never taken: quiet is zero.
+func (e *entry) fresh() *Secret {
+	o := e.last.Load()
+	if o == nil || e.cache.clock.Elapsed() >= o.quiet || e.cache.closed.Load() {
+		return nil
+	}
+	e.touch()
+	return o.secret
+}
+
+// touch tells eviction that the entry is read. Written once and not each time,
+// so that the processors that read it share its cache line.
+func (e *entry) touch() {
+	if !e.used.Load() {
+		e.used.Store(true)
+	}
 }
 
 func (e *entry) get(ctx context.Context) (*Secret, error) {
+	c := e.cache
 	// The closed check comes first although it is the rarer case: a program
 	// that closed its Cache must not go on by chance until the TTL.
-	if e.cache.isClosed() {
+	if c.closed.Load() {
 		return nil, ErrClosed
+	}
+	if s := e.sibling(); s != nil {
+		return s, nil
 	}
 	o := e.last.Load()
-	// The next outcome will do, whoever caused it.
-	next, each := func(now *outcome) bool { return now != o }, func(*flight) bool { return true }
-	switch e.state(o) {
-	case fresh:
+	state := e.state(o)
+	if state == Fresh || state == Aging {
+		e.touch() // and not at the read that makes the entry, which may be the last
+		if state == Aging {
+			e.refreshBehind(ctx, o)
+		}
 		return o.secret, nil
-	case dead:
-		return nil, o.err
-	case failing:
-		if time.Now().Before(o.retry) || e.start(ctx, o) {
-			return o.secret, nil
-		}
-		return nil, ErrClosed
-	case expired:
-		// Started here and not by wait, which starts nothing for a reader
-		// whose time is over: StaleWait may be none.
-		if ctx.Err() == nil && !e.start(ctx, o) {
-			return nil, ErrClosed
-		}
-		short, cancel := context.WithTimeout(ctx, e.cache.opts.StaleWait)
-		defer cancel()
-		s, err := e.wait(short, opGet, next, each)
-		if err != nil && short.Err() != nil && ctx.Err() == nil && !e.cache.isClosed() {
-			return o.secret, nil // the flight goes on
-		}
-		return s, err
 	}
-	return e.wait(ctx, opGet, next, each)
+	floor := e.believed()
+	w := want{
+		op: opGet,
+		// The next outcome will do, whoever caused it.
+		held:  func(now *outcome) bool { return now != o },
+		joins: func(f *flight) bool { return f.number > floor },
+	}
+	switch state {
+	case Failing, Expired:
+		patience := c.opts.StaleWait
+		if state == Failing || patience < 0 {
+			if e.pausing(o) || e.refreshBehind(ctx, o) {
+				return e.stale(ctx, o), nil
+			}
+			patience = e.patience(o)
+		}
+		w.stale, w.patience = o, patience
+	case Dead:
+		// A failure is held for its back-off: a wrong name in a hot path must
+		// not become an API bill.
+		if e.pausing(o) {
+			return nil, o.fail.err
+		}
+	}
+	return e.wait(ctx, w)
 }
 
-// start starts a flight, unless there is one or has been one since o, and waits
-// for nothing. It reports false if the Cache is closed.
-func (e *entry) start(ctx context.Context, o *outcome) bool {
+// patience returns how long a read waits that has to make a call itself where
+// nothing may run behind it. It doubles as long as the calls take longer, up to
+// what a call may take: a service that needs two seconds to answer would else
+// never be heard.
+func (e *entry) patience(o *outcome) time.Duration {
+	wait := e.cache.opts.StaleWait
+	if wait < 0 {
+		wait = time.Second
+	}
+	if o.fail != nil {
+		wait <<= min(o.fail.slow, 16)
+	}
+	return min(wait, e.cache.opts.FetchTimeout)
+}
+
+// stale returns a value that may be beyond its TTL, and warns of it if it is.
+func (e *entry) stale(ctx context.Context, o *outcome) *Secret {
+	e.touch()
+	if e.cache.clock.Since(o.secret.fetched) >= e.cache.opts.TTL {
+		e.cache.counters.stale.Add(1)
+		if !e.warned.Swap(true) {
+			e.logStale(ctx, o)
+		}
+	}
+	return o.secret
+}
+
+// sibling returns a version that the entry of AWSCURRENT has, and that answers
+// for this entry too, or nil. Contents of versions never change, so a version
+// answers for its ID; and one that AWSCURRENT has left is the one that
+// AWSPREVIOUS went to. Neither is trusted beyond TTL after the read that showed
+// it: access may have ended, and another rotation may have followed.
+func (e *entry) sibling() *Secret {
+	if e.key.version == "" && e.key.stage != Previous {
+		return nil
+	}
+	current := e.cache.table.Load().find(key{id: e.key.id})
+	if current == nil {
+		return nil
+	}
+	o := current.last.Load()
+	if o == nil {
+		return nil
+	}
+	for _, s := range []*Secret{o.prior, o.secret} {
+		switch {
+		case s == nil || e.cache.clock.Since(s.fetched) >= e.cache.opts.TTL:
+		case e.key.version != "" && s.versionID == e.key.version:
+			return s
+		case e.key.stage == Previous && s == o.prior && e.older(o):
+			return s
+		}
+	}
+	return nil
+}
+
+// older reports whether what this entry has was read before the outcome o.
+func (e *entry) older(o *outcome) bool {
+	own := e.last.Load()
+	return own == nil || own.began.Before(o.began)
+}
+
+// refreshBehind has the value refreshed and waits for nothing. It reports false if
+// that may not be: nothing runs behind a read in serverless mode.
+func (e *entry) refreshBehind(ctx context.Context, o *outcome) bool {
+	if e.cache.clock.Both() {
+		return false
+	}
+	if leader := e.leader.Load(); leader != nil {
+		e = leader
+	}
+	if e.pausing(o) {
+		return true
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.flight != nil || e.last.Load() != o || e.startLocked(ctx, opGet) != nil
+	if !e.gone && e.flight == nil && e.last.Load() == o {
+		if o.fail != nil {
+			o.fail.retried.Store(true)
+		}
+		e.startLocked(ctx, opGet)
+	}
+	return true
 }
 
 func (e *entry) refresh(ctx context.Context) (*Secret, error) {
-	after := e.started()
-	return e.wait(
-		ctx, opRefresh,
-		func(o *outcome) bool { return o.flight > after || e.limited(o) },
-		func(f *flight) bool { return f.number > after },
-	)
+	after := e.cache.number.Load()
+	return e.wait(ctx, want{
+		op:    opRefresh,
+		held:  func(o *outcome) bool { return o.flight > after || e.limited(o) },
+		joins: func(f *flight) bool { return f.number > after },
+	})
 }
 
 func (e *entry) refreshIf(ctx context.Context, versionID string) (*Secret, error) {
 	if o := e.last.Load(); o != nil && o.secret != nil && o.secret.versionID != versionID {
 		return e.get(ctx)
 	}
-	after := e.started()
-	return e.wait(
-		ctx, opRefresh,
-		func(o *outcome) bool {
-			return o.flight > after || e.limited(o) || o.err == nil && o.secret.versionID != versionID
+	after := e.cache.number.Load()
+	return e.wait(ctx, want{
+		op: opRefresh,
+		held: func(o *outcome) bool {
+			return o.flight > after || e.limited(o) || o.fail == nil && o.secret.versionID != versionID
 		},
-		func(f *flight) bool { return f.number > after },
-	)
+		joins: func(f *flight) bool { return f.number > after },
+	})
 }
 
 func (e *entry) refreshAfter(ctx context.Context, t time.Time) (*Secret, error) {
 	// The number as well as the instant: a flight of our own would else not
 	// count where the clock stands still (in a synctest bubble) or t lies ahead.
-	after := e.started()
-	return e.wait(
-		ctx, opRefresh,
-		func(o *outcome) bool { return o.flight > after || o.began.After(t) },
-		func(f *flight) bool { return f.number > after || f.began.After(t) },
-	)
+	after := e.cache.number.Load()
+	return e.wait(ctx, want{
+		op:    opRefresh,
+		held:  func(o *outcome) bool { return o.flight > after || o.began.After(t) },
+		joins: func(f *flight) bool { return f.number > after || f.began.After(t) && f.number > e.believed() },
+	})
 }
 
-// result is what a call returns that takes the outcome for its answer: a forced
-// read its failure, any other read the value that is held, if that may be.
-func (e *entry) result(op op, o *outcome) (*Secret, error) {
-	if o.err == nil || op == opGet && e.servable(o) {
-		return o.secret, nil
-	}
-	return nil, o.err
-}
-
-// started returns the number of the last flight that was started: a flight with
-// a higher number began after now.
-func (e *entry) started() uint64 {
+// believed returns the number that a flight must be above to be believed.
+func (e *entry) believed() uint64 {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.number
+	return e.floor
 }
 
 // limited reports whether Options.MinRefresh forbids a forced read after o,
 // which then is the answer, be it a failure: callers that were refused a login
 // come in numbers.
-func (e *entry) limited(o *outcome) bool { return time.Since(o.began) < e.cache.opts.MinRefresh }
+func (e *entry) limited(o *outcome) bool {
+	return e.cache.clock.Since(o.began) < e.cache.opts.MinRefresh
+}
 
-// wait returns the result of the last flight if held accepts it, else of one
-// that joins accepts: it waits out a flight that joins refuses, and starts one
-// if there is none. It leaves a flight to its other readers when ctx ends.
-func (e *entry) wait(ctx context.Context, op op, held func(*outcome) bool, joins func(*flight) bool) (*Secret, error) {
-	for {
-		if e.cache.isClosed() {
+// A want is what a read waits for.
+type want struct {
+	op    op
+	held  func(*outcome) bool // accepts what the last flight left
+	joins func(*flight) bool  // accepts a flight that is under way
+
+	stale    *outcome      // what is returned instead when ctx ends or patience does, if not nil
+	patience time.Duration // how long a flight may take until then
+}
+
+// wait returns the result of the last flight if w accepts it, else of one that w
+// accepts: it waits out a flight that w does not, and starts one if there is
+// none. It leaves a flight to its other readers when ctx ends.
+func (e *entry) wait(ctx context.Context, w want) (*Secret, error) {
+	c := e.cache
+	for first := true; ; first = false {
+		if c.closed.Load() {
 			return nil, ErrClosed
 		}
-		e.mu.Lock()
-		if o := e.last.Load(); o != nil && held(o) {
-			e.mu.Unlock()
-			return e.result(op, o)
+		f, o, err := e.join(ctx, w)
+		switch {
+		case err != nil:
+			return nil, err
+		case o != nil:
+			return e.result(ctx, w.op, o)
+		case f == nil && w.stale != nil:
+			return e.stale(ctx, w.stale), nil
+		case f == nil:
+			return nil, e.gaveUp(ctx, w.op)
 		}
-		f := e.flight
-		// A reader that has given up already starts no call.
-		if f == nil && ctx.Err() == nil {
-			if f = e.startLocked(ctx, op); f == nil {
-				e.mu.Unlock()
-				return nil, ErrClosed
+		if first {
+			c.counters.waits.Add(1)
+		}
+		switch e.await(ctx, w, f) {
+		case landed:
+			// f's own outcome, and not the entry's last: that may be a later
+			// flight's by now, and a failure where f brought what was asked for.
+			if o := f.outcome; o != nil && w.joins(f) {
+				if c.closed.Load() {
+					return nil, ErrClosed
+				}
+				f.tellChange(c)
+				return e.result(ctx, w.op, o)
 			}
-		}
-		e.mu.Unlock()
-		if f == nil {
-			return nil, e.fail(op, time.Now(), ctx.Err())
-		}
-		select {
-		case <-f.done:
-		case <-ctx.Done():
-			return nil, e.fail(op, time.Now(), ctx.Err())
-		case <-e.cache.done.Done():
+		case gaveUp:
+			if w.stale == nil {
+				return nil, e.gaveUp(ctx, w.op)
+			}
+			return e.stale(ctx, w.stale), nil
+		case closed:
 			return nil, ErrClosed
-		}
-		// f's own outcome, and not the entry's last: that may be a later flight's
-		// by now, and a failure where f brought what was asked for.
-		if joins(f) {
-			if e.cache.isClosed() {
-				return nil, ErrClosed
-			}
-			return e.result(op, f.outcome)
 		}
 	}
+}
+
+// join returns the last outcome if w accepts it, else the flight to wait for, as
+// one of those who do; neither if ctx has ended: a reader that has given up
+// starts no call.
+func (e *entry) join(ctx context.Context, w want) (*flight, *outcome, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.gone || e.leader.Load() != nil {
+		return nil, nil, errMoved
+	}
+	if o := e.last.Load(); o != nil && w.held(o) {
+		return nil, o, nil
+	}
+	if e.flight != nil && e.cache.clock.Stopped(e.flight.began) {
+		e.leaveLocked(e.flight, nil) // its connection did not outlive that
+	}
+	f := e.flight
+	if f == nil {
+		if ctx.Err() != nil {
+			return nil, nil, nil
+		}
+		if f = e.startLocked(ctx, w.op); f == nil {
+			return nil, nil, ErrClosed
+		}
+	}
+	f.waiters++
+	return f, nil, nil
+}
+
+// An ending is how the wait for a flight ended.
+type ending int
+
+const (
+	landed ending = iota // it is over
+	gaveUp               // ctx has ended, or patience
+	closed               // the Cache is
+)
+
+// await waits for the flight, of which the caller is one of those who wait.
+func (e *entry) await(ctx context.Context, w want, f *flight) ending {
+	var patience <-chan time.Time
+	if w.stale != nil {
+		left := w.patience - e.cache.clock.Since(f.began)
+		timer := time.NewTimer(max(left, 0))
+		defer timer.Stop()
+		patience = timer.C
+	}
+	ended, slow := landed, false
+	select {
+	case <-f.done:
+	case <-ctx.Done():
+		ended = gaveUp
+	case <-patience:
+		ended, slow = gaveUp, true
+	case <-e.cache.done.Done():
+		ended = closed
+	}
+	e.mu.Lock()
+	f.waiters--
+	if ended != gaveUp || f.waiters > 0 || !e.cache.clock.Both() {
+		e.mu.Unlock()
+		return ended
+	}
+	// Nothing may go on behind the last reader.
+	var err error
+	if slow {
+		err = fmt.Errorf("no answer within %v, and in serverless mode nothing goes on behind a read", w.patience)
+	}
+	log := e.leaveLocked(f, err)
+	e.mu.Unlock()
+	log()
+	return ended
+}
+
+// result is what a call returns that takes the outcome for its answer: a forced
+// read its failure, any other read the value that is held, if that may be.
+func (e *entry) result(ctx context.Context, op op, o *outcome) (*Secret, error) {
+	switch {
+	case o.fail == nil:
+		return o.secret, nil
+	case op == opGet && e.state(o) != Dead:
+		return e.stale(ctx, o), nil
+	}
+	return nil, o.fail.err
+}
+
+// gaveUp returns the error of a reader whose context has ended. What the service
+// last said is a better answer than that, so it says both.
+func (e *entry) gaveUp(ctx context.Context, op op) error {
+	err := ctx.Err()
+	if o := e.last.Load(); o != nil && o.fail != nil {
+		err = fmt.Errorf("%w (the last call failed: %w)", err, o.fail.err.Err)
+	}
+	return e.fail(op, time.Now(), err)
+}
+
+// invalidate forgets what is held, and disbelieves a flight that is under way.
+func (e *entry) invalidate() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.floor = e.cache.number.Load()
+	e.last.Store(nil)
+}
+
+// retire makes the entry one that must not be read for, unless it is just now.
+func (e *entry) retire() bool {
+	if !e.mu.TryLock() {
+		return false
+	}
+	defer e.mu.Unlock()
+	if e.flight != nil {
+		return false
+	}
+	e.gone = true
+	return true
+}
+
+// follow makes the entry leave its reads to leader, unless it is at one.
+func (e *entry) follow(leader *entry) bool {
+	if !e.mu.TryLock() {
+		return false
+	}
+	defer e.mu.Unlock()
+	if e.flight != nil {
+		return false
+	}
+	e.leader.Store(leader)
+	return true
 }

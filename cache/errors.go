@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/aws/smithy-go"
@@ -25,6 +26,7 @@ var (
 type Error struct {
 	SecretID  string // as the caller gave it
 	Stage     string // the staging label that was asked for
+	VersionID string // the version that was asked for instead of a label
 	Op        string // "get" or "refresh"
 	Transient bool   // trying again later may help, without anybody changing anything
 
@@ -38,15 +40,19 @@ type Error struct {
 // Error names the secret, what went wrong and, where the service refused, what
 // to do about it.
 func (e *Error) Error() string {
-	text := fmt.Sprintf("cache: %s secret %q (%s): ", e.Op, e.SecretID, e.Stage)
-	api, ok := errors.AsType[smithy.APIError](e.Err)
+	which := e.Stage
+	if e.VersionID != "" {
+		which = "version " + e.VersionID
+	}
+	text := fmt.Sprintf("cache: %s secret %q (%s): ", e.Op, e.SecretID, which)
+	api, ok := serviceError(e.Err)
 	if !ok {
 		return text + e.Err.Error()
 	}
 	// The SDK's own text repeats the operation and the attempt's headers
 	// before it comes to the point.
 	text += api.ErrorCode() + ": " + api.ErrorMessage()
-	if advice := advice[api.ErrorCode()]; advice != "" {
+	if advice := e.advice(api); advice != "" {
 		text += " (" + advice + ")"
 	}
 	return text
@@ -60,32 +66,133 @@ func (e *Error) Is(target error) bool {
 	if target != ErrNotFound {
 		return false
 	}
-	api, ok := errors.AsType[smithy.APIError](e.Err)
+	api, ok := serviceError(e.Err)
 	return ok && api.ErrorCode() == "ResourceNotFoundException"
 }
 
-// advice holds the refusals that do not go away by themselves, and what does
+// advice returns what to do about an error of the service, if anything is known.
+func (e *Error) advice(api smithy.APIError) string {
+	code := api.ErrorCode()
+	if code == "AccessDeniedException" {
+		return deniedAdvice(e.SecretID, api.ErrorMessage())
+	}
+	if lasting := lastingErrors[code]; lasting != "" {
+		return lasting
+	}
+	return passingErrors[code]
+}
+
+// lastingErrors are the refusals that do not go away by themselves, and what does
 // away with them. Source: the Errors section of GetSecretValue in the AWS
 // Secrets Manager API Reference, and its list of common errors. What is not
 // here is transient: throttling and an expired session are answered with
 // HTTP 400 like these, so the status says nothing.
-var advice = map[string]string{
+var lastingErrors = map[string]string{
 	"ResourceNotFoundException": "check the name, the region and the account of the client, and that a version has this label; a secret of another account needs its full ARN",
-	"AccessDeniedException":     "allow secretsmanager:GetSecretValue on this secret in the caller's identity policy, and deny it nowhere; a secret of another account needs its resource policy and its KMS key policy too",
+	"AccessDeniedException":     "", // see deniedAdvice
 	"DecryptionFailure":         "allow kms:Decrypt on the secret's KMS key, and check that the key is enabled",
 	"InvalidRequestException":   "if the secret is scheduled for deletion, restore it with RestoreSecret",
 	"InvalidParameterException": "check the secret ID and the staging label",
 	"ValidationException":       "check the secret ID: a name holds only letters, digits and -/_+=.@!",
 }
 
+// passingErrors are those of the caller's own credentials: they are renewed without
+// anybody's doing, or a sidecar brings them late.
+var passingErrors = map[string]string{
+	"ExpiredTokenException":       "the caller's session has expired: see that its credentials are renewed",
+	"UnrecognizedClientException": "the caller's access key is not valid: check its credentials and the region",
+	"InvalidClientTokenId":        "the caller's access key is not valid: check its credentials and the region",
+	"InvalidSignatureException":   "the signature is not valid: check the caller's secret key and the machine's clock",
+	"ThrottlingException":         "the caller's account asks too often in this region: share one Cache per process, and see that its TTL is not too short",
+}
+
+// deniedAdvice says which of the three policies that reading a secret takes has
+// denied it, by the service's own words, and what to allow there. The words are
+// those of "Access denied error message examples" in the IAM User Guide. Only
+// this text depends on them: that access is denied, the code says.
+func deniedAdvice(secretID, message string) string {
+	action, resource := "secretsmanager:GetSecretValue", secretID
+	if _, rest, ok := strings.Cut(message, "is not authorized to perform: "); ok {
+		action, _, _ = strings.Cut(rest, " ")
+		if _, rest, ok := strings.Cut(rest, "on resource: "); ok {
+			resource, _, _ = strings.Cut(rest, " ")
+		}
+	}
+	policy := ""
+	for _, known := range [...]struct{ words, policy string }{
+		{"identity-based policy", "the caller's identity policy"},
+		{"resource-based policy", "the resource policy on the secret"},
+		{"permissions boundary", "the caller's permissions boundary"},
+		{"service control policy", "a service control policy of the organization"},
+		{"resource control policy", "a resource control policy of the organization"},
+		{"session policy", "the session policy that the role was assumed with"},
+		{"VPC endpoint policy", "the policy of the VPC endpoint"},
+	} {
+		if strings.Contains(message, known.words) {
+			policy = known.policy
+			break
+		}
+	}
+	switch {
+	case strings.Contains(message, "KMS") || strings.HasPrefix(action, "kms:"):
+		return fmt.Sprintf("the KMS key policy denies it: allow kms:Decrypt on the key of %s to the caller, in the key's policy or "+
+			"in the caller's identity policy where the key's leaves it to that; in another account in both, and the key must not be aws/secretsmanager", secretID)
+	case policy != "" && strings.Contains(message, "explicit deny"):
+		return fmt.Sprintf("%s denies it outright: take the Deny of %s on %s out of it", policy, action, resource)
+	case policy != "":
+		return fmt.Sprintf("%s does not allow it: add %s on %s to it; a secret of another account needs the identity policy, "+
+			"the resource policy on the secret and the KMS key policy", policy, action, resource)
+	}
+	return fmt.Sprintf("allow %s on %s in the caller's identity policy, and deny it nowhere; a secret of another account "+
+		"needs the resource policy on the secret and the KMS key policy too", action, resource)
+}
+
+// serviceError returns the error that Secrets Manager answered with, if err is
+// one. One that another service answered with, when the SDK fetched the caller's
+// credentials from it, is not.
+func serviceError(err error) (smithy.APIError, bool) {
+	if _, ok := errors.AsType[*rejection](err); ok {
+		return nil, false
+	}
+	outer, ok := errors.AsType[*smithy.OperationError](err)
+	for inner := outer; ok; {
+		if inner, ok = errors.AsType[*smithy.OperationError](inner.Err); ok && inner.ServiceID != outer.ServiceID {
+			return nil, false
+		}
+	}
+	return errors.AsType[smithy.APIError](err)
+}
+
 // transient reports whether err may go away by itself. It looks at types and
 // codes: texts change with the service's version.
 func transient(err error) bool {
-	api, ok := errors.AsType[smithy.APIError](err)
+	api, ok := serviceError(err)
 	if !ok {
 		return true // the network, a deadline, a 5xx without a body
 	}
-	return advice[api.ErrorCode()] == ""
+	_, lasting := lastingErrors[api.ErrorCode()]
+	return !lasting
+}
+
+// fail returns err as this entry's error.
+func (e *entry) fail(op op, began time.Time, err error) *Error {
+	failed := &Error{SecretID: e.key.id, VersionID: e.key.version, Op: string(op), Transient: transient(err), Began: began, Err: err}
+	if e.key.version == "" {
+		failed.Stage = e.key.label()
+	}
+	return failed
+}
+
+// named returns an error of the entry that reads for this one under this one's
+// name.
+func (e *entry) named(err error) error {
+	failed, ok := err.(*Error) //nolint:errorlint // Reads return it bare.
+	if !ok {
+		return err
+	}
+	renamed := *failed
+	renamed.SecretID = e.key.id
+	return &renamed
 }
 
 // sanitize returns err, or in its stead a text without the parts in which the
@@ -105,12 +212,12 @@ func sanitize(err error) error {
 // panicked turns what recover returned into an error. A panic's value may hold
 // anything, so only its type is told, but for the runtime's own, which speak of
 // the program alone.
-func panicked(value any) error {
+func panicked(what string, value any) error {
 	if err, ok := value.(runtime.Error); ok {
-		return fmt.Errorf("the client panicked: %w", err)
+		return fmt.Errorf("%s panicked: %w", what, err)
 	}
 	if value == nil {
-		return errors.New("the client ended its goroutine")
+		return fmt.Errorf("%s ended its goroutine", what)
 	}
-	return fmt.Errorf("the client panicked with a %T", value)
+	return fmt.Errorf("%s panicked with a %T", what, value)
 }

@@ -2,151 +2,233 @@ package cache
 
 import (
 	"context"
-	"errors"
-	"log/slog"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
-
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
-
-	"github.com/keyturn/keyturn/internal/useragent"
 )
 
 // A flight is one read from the service, shared by all who wait for it.
 type flight struct {
-	number  uint64
-	began   time.Time
-	done    chan struct{} // closed at its end
-	outcome *outcome      // written before done is closed
+	number uint64
+	began  time.Time
+	ctx    context.Context // of this very call, from its start to its end
+	cancel context.CancelFunc
+	op     op
+	done   chan struct{} // closed at its end, or when it was left
+
+	outcome *outcome // written before done is closed; nil if it was left
+
+	// The entry's mu protects following.
+	waiters int
+	over    bool // done is closed
+
+	// change is what it found out, for the first reader to tell OnChange in
+	// serverless mode.
+	change atomic.Pointer[change]
+}
+
+// An answer is what a flight brought.
+type answer struct {
+	secret *Secret
+	err    error
+	arn    string // what the secret ID means, if the answer tells for sure
 }
 
 // startLocked starts a flight, or returns nil if the Cache is closed. The
 // caller holds e.mu.
 func (e *entry) startLocked(ctx context.Context, op op) *flight {
-	e.number++
-	f := &flight{number: e.number, began: time.Now(), done: make(chan struct{})}
-	// Detached: the first reader to come keeps its values (traces hang on
-	// them), but its end is not the other readers'.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.cache.opts.FetchTimeout)
-	stop := context.AfterFunc(e.cache.done, cancel)
-	ok := e.cache.fly(func() {
-		defer cancel()
-		defer stop()
-		e.run(ctx, f, op)
-	})
-	if !ok {
-		stop()
-		cancel()
+	f := e.beginLocked(ctx, op)
+	if !e.cache.fly(func() { e.run(f) }) {
+		e.flight = nil
+		f.cancel()
 		return nil
 	}
+	return f
+}
+
+// beginLocked makes a flight, which somebody has to run. The caller holds e.mu.
+func (e *entry) beginLocked(ctx context.Context, op op) *flight {
+	// Detached: the first reader to come keeps its values (traces hang on
+	// them), but its end is not the other readers'.
+	ctx = context.WithoutCancel(ctx)
+	if op == opRefresh {
+		ctx = context.WithValue(ctx, forcedKey{}, true)
+	}
+	f := &flight{number: e.cache.number.Add(1), began: time.Now(), op: op, done: make(chan struct{})}
+	f.ctx, f.cancel = context.WithCancel(ctx)
 	e.flight = f
 	return f
 }
 
 // run is a flight, from the call to the outcome.
-func (e *entry) run(ctx context.Context, f *flight, op op) {
-	o := &outcome{flight: f.number, began: f.began, err: e.fail(op, f.began, panicked(nil))}
-	before := e.last.Load()
-	if before != nil {
-		o.secret = before.secret
-	}
+func (e *entry) run(f *flight) { e.runWith(f, func() answer { return e.ask(f) }) }
+
+// finish is what is left of a flight when the service's answer is there.
+func (e *entry) finish(f *flight, a answer) {
+	e.runWith(f, func() answer { return e.consider(f, a) })
+}
+
+func (e *entry) runWith(f *flight, ask func() answer) {
+	defer f.cancel()
+	defer context.AfterFunc(e.cache.done, f.cancel)()
+	a := answer{err: panicked("the client", nil)}
 	// Deferred, so that a client that panics, or ends the goroutine as a failing
 	// test does, leaves an error to the readers and not a flight without end.
 	defer func() {
 		if value := recover(); value != nil {
-			o.err = e.fail(op, f.began, panicked(value))
+			a = answer{err: panicked("the client", value)}
 		}
-		if o.err != nil {
-			if before != nil {
-				o.failures = before.failures
-			}
-			o.retry = time.Now().Add(backoff(o.failures))
-			o.failures++
-		}
-		f.outcome = o
-		e.mu.Lock()
-		e.flight = nil
-		e.last.Store(o)
-		e.mu.Unlock()
-		close(f.done)
-		e.log(ctx, o) // last: a slow handler is not the readers' business
+		e.land(f, a)
 	}()
-	secret, err := e.read(ctx, f.began)
-	if err == nil && before != nil && movesBack(before.secret, secret) {
-		// Either the service answered from a replica of its own that lags, or
-		// somebody moved the label back. A second read tells.
-		secret, err = e.read(ctx, f.began)
-	}
-	if err != nil {
-		o.err = e.fail(op, f.began, err)
-		return
-	}
-	o.secret, o.err = secret, nil
+	a = ask()
 }
 
-// The back-off between the reads of an entry that fails.
+// land ends a flight.
+func (e *entry) land(f *flight, a answer) {
+	c := e.cache
+	e.mu.Lock()
+	if f.over {
+		e.mu.Unlock()
+		return // left; nobody waits for it
+	}
+	before := e.last.Load()
+	o := e.outcome(f, before, a)
+	var ch *change
+	believed := f.number > e.floor
+	if believed {
+		e.last.Store(o)
+		c.found(e, a.arn)
+		ch = changed(e.key, before, o)
+	}
+	if o.fail == nil {
+		e.warned.Store(false)
+	}
+	f.outcome, f.over = o, true
+	e.flight = nil
+	if c.clock.Both() {
+		// The readers do the rest: behind them nothing may run.
+		f.change.Store(ch)
+		e.mu.Unlock()
+		e.log(f.ctx, before, o)
+		close(f.done)
+		return
+	}
+	e.mu.Unlock()
+	close(f.done)
+	e.log(f.ctx, before, o) // late: a slow handler is not the readers' business
+	if ch != nil && c.opts.OnChange != nil {
+		c.notify(*ch)
+	}
+}
+
+// leaveLocked ends a flight that nobody waits for any more. If err is not nil the
+// flight counts as failed with it. The caller holds e.mu, and once it does not any
+// more calls what is returned, which writes the log.
+func (e *entry) leaveLocked(f *flight, err error) (log func()) {
+	log = func() {}
+	if f.over {
+		return log
+	}
+	f.cancel()
+	f.over = true
+	if e.flight == f {
+		e.flight = nil
+	}
+	if before := e.last.Load(); err != nil && f.number > e.floor {
+		o := e.outcome(f, before, answer{err: err})
+		o.fail.slow = 1
+		if before != nil && before.fail != nil {
+			o.fail.slow += before.fail.slow
+		}
+		e.last.Store(o)
+		e.cache.found(e, "")
+		log = func() { e.log(f.ctx, before, o) }
+	}
+	close(f.done)
+	return log
+}
+
+// tellChange tells OnChange what the flight found out, if nobody has yet.
+func (f *flight) tellChange(c *Cache) {
+	if ch := f.change.Swap(nil); ch != nil && c.opts.OnChange != nil {
+		c.notify(*ch)
+	}
+}
+
+// changed returns the change from before to o that OnChange hears of, or nil.
+func changed(k key, before, o *outcome) *change {
+	if before == nil || before.secret == nil || before.secret.versionID == o.secret.versionID ||
+		k.stage != "" || k.version != "" {
+		return nil
+	}
+	return &change{before.secret, o.secret}
+}
+
+// outcome returns what the entry has after a flight.
+func (e *entry) outcome(f *flight, before *outcome, a answer) *outcome {
+	c := e.cache
+	o := &outcome{flight: f.number, began: f.began, secret: a.secret, aging: c.aging()}
+	if before != nil {
+		o.prior = before.prior
+		switch {
+		case a.secret == nil:
+			o.secret, o.aging = before.secret, before.aging
+		case before.secret != nil && before.secret.versionID != a.secret.versionID:
+			o.prior = before.secret
+			c.counters.changes.Add(1)
+		}
+	}
+	if a.err != nil {
+		o.fail = &failure{err: e.fail(f.op, f.began, a.err), ended: time.Now()}
+		if before != nil && before.fail != nil {
+			o.fail.count = before.fail.count
+		}
+		o.fail.pause, o.fail.stale = backoff(o.fail.count, o.fail.err.Transient && e.state(o) != Dead)
+		o.fail.count++
+		c.counters.failures.Add(1)
+		if a.secret != nil {
+			o.aging = 0 // it stands in for what was rejected: look again soon
+		}
+	}
+	if o.secret != nil && !c.clock.Both() {
+		o.quiet = c.clock.At(o.secret.fetched) + min(o.aging, c.opts.TTL)
+		if o.fail != nil {
+			// A read that may not ask again need not think either.
+			rest := min(c.clock.At(o.fail.ended)+o.fail.pause, c.clock.At(o.secret.fetched)+c.opts.TTL)
+			o.quiet = max(o.quiet, rest)
+		}
+	}
+	return o
+}
+
+// aging returns the age from which a value wants to be refreshed: about 0.8 TTL,
+// and another one each time, so that fleets that started together spread. Where
+// nothing runs in the background there is no such age.
+func (c *Cache) aging() time.Duration {
+	ttl := c.opts.TTL
+	if c.clock.Both() {
+		return ttl
+	}
+	return ttl*3/4 + rand.N(ttl/10+1)
+}
+
+// The back-off between the reads of an entry that fails. Where there is no value
+// meanwhile it is the shorter one.
 const (
 	firstBackoff = time.Second
 	lastBackoff  = time.Minute
+	deadBackoff  = 8 * time.Second
 )
 
 // backoff returns the pause after so many failures before this one, spread over
-// half of itself so that fleets do not ask together.
-func backoff(failures int) time.Duration {
+// half of itself so that fleets do not ask together, and what it can be at most.
+func backoff(failures int, held bool) (pause, most time.Duration) {
 	d := lastBackoff
 	if failures < 6 { // 1 s, 2 s, .. 32 s
 		d = firstBackoff << failures
 	}
-	return d/2 + rand.N(d/2+1)
-}
-
-// movesBack reports whether the label went from a version to an older one.
-func movesBack(from, to *Secret) bool {
-	return from != nil && from.versionID != to.versionID && to.created.Before(from.created)
-}
-
-// read makes one call.
-func (e *entry) read(ctx context.Context, began time.Time) (*Secret, error) {
-	if e.id == "" {
-		return nil, errors.New("the secret ID is empty; give the name or the ARN of a secret")
+	if !held {
+		d = min(d, deadBackoff)
 	}
-	out, err := e.cache.client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{
-		SecretId:     aws.String(e.id),
-		VersionStage: aws.String(e.stage),
-	}, useragent.Tag)
-	switch {
-	case err == nil && out == nil:
-		return nil, errors.New("the client returned neither a value nor an error")
-	case err == nil && out.SecretString == nil && out.SecretBinary == nil:
-		return nil, errors.New("the service's answer holds no value")
-	case err == nil && aws.ToString(out.VersionId) == "":
-		// Versions are told apart by it: what was refused, what is decoded.
-		return nil, errors.New("the service's answer names no version")
-	case err == nil:
-		return newSecret(out, began), nil
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		// Not err: it is a context error, and would tell a reader that its own
-		// context has ended.
-		return nil, errors.New("no answer within " + e.cache.opts.FetchTimeout.String())
-	}
-	return nil, sanitize(err)
-}
-
-// fail returns err as this entry's error.
-func (e *entry) fail(op op, began time.Time, err error) *Error {
-	return &Error{SecretID: e.id, Stage: e.stage, Op: string(op), Transient: transient(err), Began: began, Err: err}
-}
-
-func (e *entry) log(ctx context.Context, o *outcome) {
-	logger, attrs := e.cache.opts.Logger, []slog.Attr{slog.String("secret_id", e.id), slog.String("stage", e.stage)}
-	if o.err != nil {
-		level := slog.LevelWarn
-		if e.stage != Current && errors.Is(o.err, ErrNotFound) {
-			level = slog.LevelDebug // most of the time no version is AWSPENDING
-		}
-		logger.LogAttrs(ctx, level, "secret not read", append(attrs, slog.Any("error", o.err))...)
-		return
-	}
-	logger.LogAttrs(ctx, slog.LevelDebug, "secret read", append(attrs, slog.String("version_id", o.secret.versionID))...)
+	return d/2 + rand.N(d*2/5), d
 }

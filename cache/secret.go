@@ -2,12 +2,15 @@ package cache
 
 import (
 	"fmt"
+	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
+	"github.com/keyturn/keyturn/internal/clock"
 	"github.com/keyturn/keyturn/internal/redact"
 )
 
@@ -30,28 +33,43 @@ type Secret struct {
 	stages    []string
 	created   time.Time
 	fetched   time.Time // start of the call, with its monotonic reading
+	clock     *clock.Clock
 
 	// A closure, not a string: fmt prints an unexported field by reflection
 	// and would find the string.
 	reveal func() string
 }
 
-// newSecret copies what a call that began at fetched returned.
-func newSecret(out *secretsmanager.GetSecretValueOutput, fetched time.Time) *Secret {
-	value := aws.ToString(out.SecretString)
-	if out.SecretString == nil {
-		value = string(out.SecretBinary)
-	}
-	return &Secret{
+// newSecret copies what a call that began at fetched returned. An answer without a
+// value makes a Secret without reveal.
+func newSecret(out *secretsmanager.GetSecretValueOutput, fetched time.Time, clock *clock.Clock) *Secret {
+	s := &Secret{
 		arn:       aws.ToString(out.ARN),
 		name:      aws.ToString(out.Name),
 		versionID: aws.ToString(out.VersionId),
-		stages:    slices.Clone(out.VersionStages),
+		stages:    onlyCurrent,
 		created:   aws.ToTime(out.CreatedDate),
 		fetched:   fetched,
-		reveal:    redact.Hide(value),
+		clock:     clock,
 	}
+	if !slices.Equal(out.VersionStages, onlyCurrent) {
+		s.stages = slices.Clone(out.VersionStages)
+	}
+	// The ARN ends in the name: no need to keep it twice.
+	if i := strings.Index(s.arn, s.name); i >= 0 {
+		s.name = s.arn[i : i+len(s.name)]
+	}
+	switch {
+	case out.SecretString != nil:
+		s.reveal = redact.Hide(*out.SecretString)
+	case out.SecretBinary != nil:
+		s.reveal = redact.Hide(string(out.SecretBinary))
+	}
+	return s
 }
+
+// onlyCurrent is what nearly every secret has for labels. Nobody writes to it.
+var onlyCurrent = []string{Current}
 
 // ARN returns the full ARN of the secret.
 func (s *Secret) ARN() string { return s.arn }
@@ -77,7 +95,7 @@ func (s *Secret) Created() time.Time { return s.created }
 func (s *Secret) Fetched() time.Time { return s.fetched }
 
 // Age returns how long ago that was.
-func (s *Secret) Age() time.Duration { return time.Since(s.fetched) }
+func (s *Secret) Age() time.Duration { return s.clock.Since(s.fetched) }
 
 // Text returns the value as a string: the SecretString, or the SecretBinary's
 // bytes unchanged.
@@ -97,3 +115,26 @@ func (s *Secret) Decode(v any) error {
 	}
 	return nil
 }
+
+// Redacted is a string that prints as "[redacted]", for the secret fields of
+// types that secrets are decoded into; string(r) is the text. It must be an
+// exported field: of others fmt prints what they hold without asking them.
+type Redacted string
+
+// Format implements [fmt.Formatter].
+func (Redacted) Format(s fmt.State, verb rune) { mark{}.Format(s, verb) }
+
+// String implements [fmt.Stringer].
+func (Redacted) String() string { return redact.Text }
+
+// GoString implements [fmt.GoStringer].
+func (Redacted) GoString() string { return redact.Text }
+
+// LogValue implements [slog.LogValuer].
+func (Redacted) LogValue() slog.Value { return mark{}.LogValue() }
+
+// MarshalText implements [encoding.TextMarshaler].
+func (Redacted) MarshalText() ([]byte, error) { return mark{}.MarshalText() }
+
+// MarshalJSON implements [encoding/json.Marshaler].
+func (Redacted) MarshalJSON() ([]byte, error) { return mark{}.MarshalJSON() }
