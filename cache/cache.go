@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/internal/clock"
+	"github.com/keyturn/keyturn/internal/queue"
 )
 
 // A Cache holds secrets in process. It is safe for concurrent use. Make one
@@ -31,16 +32,15 @@ type Cache struct {
 	clients  sync.Map      // Region -> API: what Options.ClientFor returned
 	number   atomic.Uint64 // of the last flight that was started
 	counters counters
+	changes  *queue.Queue[change] // for OnChange: whoever found a change calls it
 
 	// mu protects following, and writes to table. An entry's mu may be held
 	// when it is taken; with it held an entry's is only tried for.
 	mu        sync.Mutex
-	ring      []*entry          // all entries, in the order in which eviction looks at them
-	hand      int               // where it looks next
-	arns      map[string]*entry // full ARN -> the entry of the name that was found to mean it
-	flights   sync.WaitGroup    // the goroutines that read from the service: no Add once closed is set
-	changes   []change          // that OnChange has yet to hear of
-	notifying bool              // somebody is seeing to that
+	ring    []*entry          // all entries, in the order in which eviction looks at them
+	hand    int               // where it looks next
+	arns    map[string]*entry // full ARN -> the entry of the name that was found to mean it
+	flights sync.WaitGroup    // the goroutines that read from the service: no Add once closed is set
 }
 
 // New returns a Cache over client. It does no I/O and starts nothing. A nil
@@ -60,6 +60,7 @@ func New(client API, opts *Options) (*Cache, error) {
 		clock:  clock.New(complete.Serverless.serverless()),
 		arns:   make(map[string]*entry),
 	}
+	c.changes = queue.New(c.tell, nil)
 	c.table.Store(newTable(0))
 	// The root of every flight's context: no caller's, because no caller owns
 	// a flight, and ended by Close.
@@ -202,23 +203,9 @@ func (c *Cache) fly(f func()) bool {
 // A change is one for OnChange.
 type change struct{ old, new *Secret }
 
-// notify tells OnChange of a change. Whoever finds somebody else at it leaves
-// that one the work: the calls neither overlap nor overtake each other.
-func (c *Cache) notify(ch change) {
-	c.mu.Lock()
-	c.changes = append(c.changes, ch)
-	if c.notifying {
-		c.mu.Unlock()
-		return
+// tell calls OnChange.
+func (c *Cache) tell(ch change) {
+	if !c.closed.Load() {
+		c.opts.OnChange(ch.old, ch.new)
 	}
-	c.notifying = true
-	for len(c.changes) > 0 && !c.closed.Load() {
-		next := c.changes[0]
-		c.changes = c.changes[1:]
-		c.mu.Unlock()
-		c.opts.OnChange(next.old, next.new)
-		c.mu.Lock()
-	}
-	c.notifying = false
-	c.mu.Unlock()
 }

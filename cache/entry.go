@@ -289,9 +289,15 @@ func (e *entry) refreshAfter(ctx context.Context, t time.Time) (*Secret, error) 
 	after := e.cache.number.Load()
 	return e.wait(ctx, want{
 		op:    opRefresh,
-		held:  func(o *outcome) bool { return o.flight > after || o.began.After(t) },
-		joins: func(f *flight) bool { return f.number > after || f.began.After(t) && f.number > e.believed() },
+		held:  func(o *outcome) bool { return o.flight > after || e.cache.after(o.began, t) },
+		joins: func(f *flight) bool { return f.number > after || e.cache.after(f.began, t) && f.number > e.believed() },
 	})
+}
+
+// after reports whether a call that began at an instant began after t. Where the
+// monotonic clock stood still, the two may be hours further apart than it says.
+func (c *Cache) after(began, t time.Time) bool {
+	return began.After(t) && (!c.clock.Both() || c.clock.Since(began) < c.clock.Since(t))
 }
 
 // believed returns the number that a flight must be above to be believed.

@@ -117,7 +117,7 @@ func (e *entry) land(f *flight, a answer) {
 	close(f.done)
 	e.log(f.ctx, before, o) // late: a slow handler is not the readers' business
 	if ch != nil && c.opts.OnChange != nil {
-		c.notify(*ch)
+		c.changes.Post(*ch)
 	}
 }
 
@@ -151,7 +151,7 @@ func (e *entry) leaveLocked(f *flight, err error) (log func()) {
 // tellChange tells OnChange what the flight found out, if nobody has yet.
 func (f *flight) tellChange(c *Cache) {
 	if ch := f.change.Swap(nil); ch != nil && c.opts.OnChange != nil {
-		c.notify(*ch)
+		c.changes.Post(*ch)
 	}
 }
 

@@ -30,14 +30,14 @@ func (w *Walk) admit(ctx context.Context, c candidate) (bool, error) {
 	}
 	r.mu.Lock()
 	version := c.secret.VersionID()
-	if r.target.quarantined(version) {
+	if r.target.quarantined(version) || r.target.lockout(r.opts.User(c.secret)) != nil {
 		r.mu.Unlock()
 		r.release()
 		return false, nil // refused while we waited
 	}
 	l := &login{candidate: c}
 	if w.pass != version && !r.target.proven(version) {
-		if first := r.lead; first != nil && time.Since(first.began) < provenFor {
+		if first := r.lead; first != nil && r.cache.Since(first.began) < provenFor {
 			r.mu.Unlock()
 			r.release()
 			return false, w.follow(ctx, first, version)
@@ -46,15 +46,16 @@ func (w *Walk) admit(ctx context.Context, c candidate) (bool, error) {
 		r.lead = l.lead
 	}
 	w.pass = ""
-	if st := r.target.of(version); !st.until.IsZero() {
+	if st := r.target.of(version); st.held > 0 {
 		// Its quarantine has run out, for one caller: the next may try it if
 		// we hear nothing in the time that a lead may take.
-		st.until = time.Now().Add(provenFor)
+		st.held, st.heldAt = provenFor, time.Now()
 		l.probe = true
 	}
 	l.number = r.target.number()
 	r.mu.Unlock()
 	w.login = l
+	r.Report(Tried, version, c.stage, nil)
 	return true, nil
 }
 
@@ -62,7 +63,8 @@ func (w *Walk) admit(ctx context.Context, c candidate) (bool, error) {
 // there is none by then, or none that tells anything, the walk may be let go
 // ahead with the version that it was waiting to try.
 func (w *Walk) follow(ctx context.Context, l *lead, version string) error {
-	timer := time.NewTimer(provenFor - time.Since(l.began))
+	w.r.opts.Stats.Waits.Add(1)
+	timer := time.NewTimer(provenFor - w.r.cache.Since(l.began))
 	defer timer.Stop()
 	released := true
 	select {

@@ -23,7 +23,8 @@ const (
 // walk's error. The refused passwords are not tried meanwhile.
 func (w *Walk) poll(ctx context.Context) error {
 	r := w.r
-	if len(w.tried) >= maxLogins || r.opts.Patience < 0 || !w.labels.rotating() {
+	// Of a user that is locked out or not wanted, a rotation makes no other.
+	if len(w.tried) >= maxLogins || r.opts.Patience < 0 || !w.labels.rotating() || w.lock != nil || len(w.users) > 0 {
 		return w.fail(nil)
 	}
 	if w.err == nil {
@@ -33,6 +34,7 @@ func (w *Walk) poll(ctx context.Context) error {
 	}
 	if w.until.IsZero() {
 		w.until = time.Now().Add(r.opts.Patience)
+		r.opts.Stats.Polls.Add(1)
 		r.warn(ctx, "every version was refused while a rotation may be under way; waiting for its end",
 			slog.Duration("patience", r.opts.Patience))
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/cache"
+	"github.com/keyturn/keyturn/internal/queue"
 )
 
 const (
@@ -54,6 +55,33 @@ type Options struct {
 	// its own logins only.
 	MaxConcurrentLogins int
 
+	// LockedOut reports whether an error of a login says that the target has
+	// locked the user out. Then there is no further login with that user for 30
+	// seconds. Default: no error does.
+	LockedOut func(error) bool
+
+	// RefusesUser reports whether an error of a login says that the target does
+	// not want this user, whatever the password: then only versions with
+	// another one are tried, and nothing is held against this version. It is
+	// asked before isAuthError. Default: no error does.
+	RefusesUser func(error) bool
+
+	// User returns the user that a version logs in as. Default: all versions
+	// have the same.
+	User func(*cache.Secret) string
+
+	// Code returns the code of a target's error, for events. Default: none.
+	Code func(error) string
+
+	// OnEvent is called for what happens to the versions of the secret at this
+	// target: one call at a time, in order, behind the logins; in serverless
+	// mode by the login itself. One that does not keep up misses the oldest of
+	// more than a thousand.
+	OnEvent func(Event)
+
+	// Stats counts what happens. Default: nothing does.
+	Stats *Stats
+
 	// Logger gets refusals and waits at Warn, never a value. Default: silent.
 	Logger *slog.Logger
 }
@@ -69,6 +97,7 @@ type Retrier struct {
 	isAuthError func(error) bool
 	opts        Options       // complete, never changed
 	slots       chan struct{} // one element per login in flight; nil: no limit
+	events      *queue.Queue[Event]
 
 	mu     sync.Mutex // protects following; never held during a login, a read or a wait
 	target standings
@@ -106,9 +135,23 @@ func New(c *cache.Cache, secretID string, isAuthError func(error) bool, opts *Op
 	if r.opts.MaxConcurrentLogins > 0 {
 		r.slots = make(chan struct{}, r.opts.MaxConcurrentLogins)
 	}
+	if r.opts.LockedOut == nil {
+		r.opts.LockedOut = func(error) bool { return false }
+	}
+	if r.opts.RefusesUser == nil {
+		r.opts.RefusesUser = func(error) bool { return false }
+	}
+	if r.opts.User == nil {
+		r.opts.User = func(*cache.Secret) string { return "" }
+	}
+	if r.opts.Stats == nil {
+		r.opts.Stats = new(Stats)
+	}
 	if r.opts.Logger == nil {
 		r.opts.Logger = slog.New(slog.DiscardHandler)
 	}
+	r.target.since = c.Since
+	r.events = queue.New(r.opts.OnEvent, background(c))
 	return r
 }
 
@@ -155,7 +198,13 @@ func (w *Walk) attempt(ctx context.Context, s *cache.Secret, login func(context.
 		}
 	}()
 	err = login(ctx, s)
-	refused = err != nil && w.r.isAuthError(err)
+	refused = err != nil && w.r.refusal(err)
 	ended = true
 	return refused, err
+}
+
+// refusal reports whether an error of a login is a verdict on its version, or on
+// its user.
+func (r *Retrier) refusal(err error) bool {
+	return r.isAuthError(err) || r.opts.LockedOut(err) || r.opts.RefusesUser(err)
 }

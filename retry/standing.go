@@ -12,8 +12,10 @@ import (
 // verdict one when it is recorded, and a verdict counts only if its login began
 // after the latest opposite one was recorded.
 type standings struct {
-	count    uint64 // the last number given
+	since    func(time.Time) time.Duration // how long ago an instant was: see cache.Since
+	count    uint64                        // the last number given
 	versions map[string]*standing
+	locked   map[string]lock // by user
 
 	accepted uint64 // number of the latest acceptance of any version
 	refusing bool   // a refusal was the last word: the gate is closed
@@ -37,9 +39,16 @@ type standing struct {
 	err        error  // the target's own, of that refusal
 	counted    uint64 // number of the latest refusal that counted, 0: none
 
-	until   time.Time // end of the quarantine; zero: not in it
-	current string    // where AWSCURRENT was at the refusal
-	pending string    // where AWSPENDING was in the first read after it; "": not read yet
+	held    time.Duration // how long it is in quarantine, from heldAt; 0: it is not
+	heldAt  time.Time
+	current string // where AWSCURRENT was at the refusal
+	pending string // where AWSPENDING was in the first read after it; "": not read yet
+}
+
+// A lock is what the target said when it locked a user out.
+type lock struct {
+	at  time.Time
+	err error
 }
 
 // nowhere stands for a label that no version carries.
@@ -77,16 +86,17 @@ func (t *standings) number() uint64 {
 }
 
 // accept records that a login which began as number began was accepted. It
-// reports whether the verdict counts.
-func (t *standings) accept(version string, began uint64) bool {
+// reports whether the verdict counts, and whether it is news.
+func (t *standings) accept(version string, began uint64) (counts, news bool) {
 	st := t.of(version)
 	if began < st.refused {
-		return false // it began before the password changed
+		return false, false // it began before the password changed
 	}
+	news = st.accepted <= st.refused
 	st.accepted, st.acceptedAt = t.number(), time.Now()
-	st.until = time.Time{}
+	st.held = 0
 	t.accepted, t.refusing, t.streak = st.accepted, false, 0
-	return true
+	return true, news
 }
 
 // refuse records that a login which began as number began was refused with err.
@@ -119,32 +129,54 @@ func (t *standings) refuse(version string, began uint64, err error) (counts bool
 	st.counted = st.refused
 	t.streak++
 	for v, other := range t.versions {
-		if v != version && t.quarantined(v) && (changed || other.lately() && st.lately() && t.streak <= maxStreak) {
-			other.until = time.Time{}
+		if v != version && t.quarantined(v) && (changed || t.lately(other) && t.lately(st) && t.streak <= maxStreak) {
+			other.held = 0
 			free = append(free, v)
 		}
 	}
-	st.until, st.current, st.pending = now.Add(quarantine), t.current, ""
+	st.held, st.heldAt, st.current, st.pending = quarantine, now, t.current, ""
 	return true, free
 }
 
 // lately reports whether the version was accepted no longer ago than a
 // quarantine lasts.
-func (st *standing) lately() bool {
-	return st.accepted > 0 && time.Since(st.acceptedAt) < quarantine
+func (t *standings) lately(st *standing) bool {
+	return st.accepted > 0 && t.since(st.acceptedAt) < quarantine
 }
 
 // quarantined reports whether the version must not be tried.
 func (t *standings) quarantined(version string) bool {
 	st := t.versions[version]
-	return st != nil && time.Now().Before(st.until)
+	return st != nil && st.held > 0 && t.since(st.heldAt) < st.held
+}
+
+// lockOut records that the target has locked a user out.
+func (t *standings) lockOut(user string, err error) {
+	if t.locked == nil {
+		t.locked = make(map[string]lock)
+	}
+	for other, l := range t.locked {
+		if t.since(l.at) >= quarantine {
+			delete(t.locked, other)
+		}
+	}
+	t.locked[user] = lock{time.Now(), err}
+}
+
+// lockout returns what the target said when it locked the user out, if that is no
+// longer ago than a quarantine lasts.
+func (t *standings) lockout(user string) error {
+	if l, ok := t.locked[user]; ok && t.since(l.at) < quarantine {
+		return l.err
+	}
+	return nil
 }
 
 // proven reports whether logins with the version may go ahead side by side. A
 // refusal of it, be it one that does not count, must have been made good.
 func (t *standings) proven(version string) bool {
 	st := t.versions[version]
-	return !t.refusing && st != nil && st.accepted > st.refused && time.Since(st.acceptedAt) < provenFor
+	return !t.refusing && st != nil && st.accepted > st.refused && t.since(st.acceptedAt) < provenFor
 }
 
 // sawCurrent takes note of a read of AWSCURRENT. If the label has moved since a
@@ -156,7 +188,7 @@ func (t *standings) sawCurrent(s *cache.Secret) {
 	t.current, t.readAt = s.VersionID(), s.Fetched()
 	for _, st := range t.versions {
 		if st.current != "" && st.current != t.current {
-			st.until = time.Time{}
+			st.held = 0
 		}
 	}
 }
@@ -166,11 +198,11 @@ func (t *standings) sawCurrent(s *cache.Secret) {
 func (t *standings) sawPending(version string, began time.Time) {
 	for _, st := range t.versions {
 		switch {
-		case st.until.IsZero() || began.Before(st.refusedAt):
+		case st.held == 0 || began.Before(st.refusedAt):
 		case st.pending == "":
 			st.pending = version
 		case st.pending != version:
-			st.until = time.Time{}
+			st.held = 0
 		}
 	}
 }

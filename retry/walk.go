@@ -30,8 +30,10 @@ type Walk struct {
 	tried   []Attempt // the logins made
 	barred  []string  // the versions that were refused in this walk
 	doubted []string  // those refused by a verdict that did not count
+	users   []string  // the users that the target does not want
 	err     error     // the target's last refusal
 	cause   error     // a read of the last pass that failed
+	lock    error     // what the target said when it locked out AWSCURRENT's user
 
 	labels   labels    // where the last pass saw them
 	accepted uint64    // the target's latest acceptance before that pass
@@ -107,19 +109,26 @@ func (w *Walk) Accepted() {
 	if l == nil {
 		return
 	}
+	version := l.secret.VersionID()
 	r.mu.Lock()
 	r.width = 0
-	if r.target.accept(l.secret.VersionID(), l.number) && r.woken != nil {
+	counts, first := r.target.accept(version, l.number)
+	if counts && r.woken != nil {
 		close(r.woken)
 		r.woken = nil
 	}
 	r.endLocked(l, false)
 	r.mu.Unlock()
 	w.end()
+	r.opts.Stats.Accepted.Add(1)
+	if first {
+		r.Report(Proven, version, l.stage, nil)
+	}
 }
 
-// Refused says that the target refused it, with err, which must not be nil. ctx is
-// for the log alone.
+// Refused says that the target refused it, with err, which must not be nil, and
+// which Options.LockedOut and Options.RefusesUser are asked about. ctx is for the
+// log alone.
 func (w *Walk) Refused(ctx context.Context, err error) {
 	r, l := w.r, w.login
 	if l == nil {
@@ -127,6 +136,20 @@ func (w *Walk) Refused(ctx context.Context, err error) {
 	}
 	attempt := Attempt{VersionID: l.secret.VersionID(), Stage: l.stage}
 	w.tried, w.err = append(w.tried, attempt), err
+	r.warn(ctx, "login refused", slog.String("version_id", attempt.VersionID), slog.String("stage", attempt.Stage))
+	switch user := r.opts.User(l.secret); {
+	case r.opts.LockedOut(err):
+		w.lockedOut(ctx, user, attempt, err)
+	case r.opts.RefusesUser(err):
+		w.unwanted(user, attempt, err)
+	default:
+		w.refused(attempt, err)
+	}
+}
+
+// refused records the refusal of a version.
+func (w *Walk) refused(attempt Attempt, err error) {
+	r, l := w.r, w.login
 	r.mu.Lock()
 	r.width = 0
 	counts, free := r.target.refuse(attempt.VersionID, l.number, err)
@@ -145,7 +168,39 @@ func (w *Walk) Refused(ctx context.Context, err error) {
 		w.doubted = append(w.doubted, attempt.VersionID)
 	}
 	w.barred = slices.DeleteFunc(w.barred, func(v string) bool { return slices.Contains(free, v) })
-	r.warn(ctx, "login refused", slog.String("version_id", attempt.VersionID), slog.String("stage", attempt.Stage))
+	r.Report(Refused, attempt.VersionID, attempt.Stage, err)
+	if counts {
+		r.Report(Quarantined, attempt.VersionID, attempt.Stage, err)
+	}
+}
+
+// lockedOut records that the target has locked the user out. Each further login
+// would prolong that.
+func (w *Walk) lockedOut(ctx context.Context, user string, attempt Attempt, err error) {
+	r := w.r
+	r.mu.Lock()
+	r.width = 0
+	r.target.lockOut(user, err)
+	r.endLocked(w.login, false)
+	r.mu.Unlock()
+	w.end()
+	r.Report(Refused, attempt.VersionID, attempt.Stage, err)
+	r.Report(LockedOut, attempt.VersionID, attempt.Stage, err)
+	r.warn(ctx, "the target has locked the user out; no login with it for a while",
+		slog.String("version_id", attempt.VersionID), slog.Duration("pause", quarantine))
+}
+
+// unwanted records that the target does not want the user, whatever the password.
+// Of the password it has learned nothing, so nothing is held against the version,
+// and nobody has to wait for anybody.
+func (w *Walk) unwanted(user string, attempt Attempt, err error) {
+	r := w.r
+	w.users = append(w.users, user)
+	r.mu.Lock()
+	r.endLocked(w.login, true)
+	r.mu.Unlock()
+	w.end()
+	r.Report(Refused, attempt.VersionID, attempt.Stage, err)
 }
 
 // NoVerdict says that the login ended without telling whether the version is
@@ -157,7 +212,7 @@ func (w *Walk) NoVerdict(ctx context.Context) {
 	}
 	r.mu.Lock()
 	if l.probe {
-		r.target.of(l.secret.VersionID()).until = time.Now() // the next caller's turn
+		r.target.of(l.secret.VersionID()).heldAt = time.Time{} // the next caller's turn
 	}
 	// A leader whose caller gave up hands on the lead: it has learned nothing.
 	// Behind one that met a broken network more and more are let go: they would
@@ -165,6 +220,7 @@ func (w *Walk) NoVerdict(ctx context.Context) {
 	r.endLocked(l, ctx.Err() == nil)
 	r.mu.Unlock()
 	w.end()
+	r.opts.Stats.NoVerdict.Add(1)
 }
 
 // end gives back what a login had.
@@ -226,7 +282,7 @@ func (w *Walk) candidate(ctx context.Context) (candidate, error) {
 			}
 			doubted = candidate{s, stage}
 		}
-		if step == renewed && !w.refused(current) {
+		if step == renewed && !w.turnedDown(current) {
 			break // not meant for this target: there is nothing to get round
 		}
 	}
@@ -288,9 +344,11 @@ func (w *Walk) offers(s *cache.Secret) bool {
 	if !w.r.opts.Usable(s) {
 		return false
 	}
+	user := w.r.opts.User(s)
 	w.r.mu.Lock()
 	defer w.r.mu.Unlock()
-	return !slices.Contains(w.barred, s.VersionID()) && !w.r.target.quarantined(s.VersionID())
+	return !slices.Contains(w.barred, s.VersionID()) && !slices.Contains(w.users, user) &&
+		!w.r.target.quarantined(s.VersionID()) && w.r.target.lockout(user) == nil
 }
 
 // note takes note of where a read found its label, and returns the start of
@@ -326,12 +384,14 @@ func (w *Walk) labelsAfter() time.Time {
 	return after
 }
 
-// refused reports whether this walk was refused, or somebody else was a moment
+// turnedDown reports whether this walk was refused, or somebody else was a moment
 // ago with what AWSCURRENT is on.
-func (w *Walk) refused(current *cache.Secret) bool {
+func (w *Walk) turnedDown(current *cache.Secret) bool {
+	user := w.r.opts.User(current)
 	w.r.mu.Lock()
 	defer w.r.mu.Unlock()
-	return len(w.tried) > 0 || w.r.target.quarantined(current.VersionID())
+	w.lock = w.r.target.lockout(user)
+	return len(w.tried) > 0 || w.r.target.quarantined(current.VersionID()) || w.lock != nil
 }
 
 // fail returns the error of a walk that ends with cause, or for want of
@@ -356,6 +416,9 @@ func (w *Walk) fail(cause error) error {
 // refusal returns the target's own error of the refusal that keeps what
 // AWSCURRENT is on from being tried, or nil.
 func (w *Walk) refusal() error {
+	if w.lock != nil {
+		return w.lock
+	}
 	w.r.mu.Lock()
 	defer w.r.mu.Unlock()
 	return w.r.target.refusal(w.labels.current)
