@@ -1,0 +1,6 @@
+package rdsroots
+
+var (
+	PEM    = roots
+	Beside = beside
+)
