@@ -6,9 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"strconv"
-	"sync"
 	"time"
 
 	"github.com/keyturn/keyturn/cache"
@@ -25,6 +22,29 @@ type Driver struct {
 	// Refused reports whether an error of that Connect is the server refusing
 	// the login, as opposed to the network failing or the server being full.
 	Refused func(error) bool
+
+	// LockedOut reports whether an error of that Connect says that the server
+	// has locked the user out: then nothing is tried with that user for a while.
+	// Default: none does.
+	LockedOut func(error) bool
+
+	// RefusesUser reports whether such an error says that the server does not
+	// want this user, whatever the password: then only versions with another
+	// user are tried. It is asked before Refused. Default: none does.
+	RefusesUser func(error) bool
+
+	// Accepts reports whether such an error says that the login was good, and
+	// something else is not, the database say. Default: none does.
+	Accepts func(error) bool
+
+	// Code returns the code in such an error, for events: an SQLSTATE, an error
+	// number. Default: none.
+	Code func(error) string
+
+	// Engines are the values of the secret's field "engine" that the driver is
+	// for, in lower case. A secret without that field is for any. Default: the
+	// field is not looked at.
+	Engines []string
 
 	// Driver is what the connector's Driver method returns. Default: a driver
 	// that opens nothing.
@@ -45,6 +65,9 @@ type Options struct {
 	// Database goes before the secret's dbname.
 	Database string
 
+	// Keys are the names of the secret's fields, where they are not AWS's own.
+	Keys Keys
+
 	// Patience is how long a Connect waits for a rotation to end when the
 	// server refuses every version of the secret. Default 60 seconds. Negative:
 	// not at all.
@@ -54,8 +77,33 @@ type Options struct {
 	// See [retry.Options].
 	MaxConcurrentLogins int
 
+	// KeepOld keeps connections that were opened with an older version of the
+	// secret. Default: once a login has proven the newer version, they retire
+	// when they are next checked out of the pool, a tenth of them a second. That
+	// takes a driver that asks [Credentials.Retired].
+	KeepOld bool
+
+	// OnEvent is called for what happens to the versions of the secret. See
+	// [retry.Options].
+	OnEvent func(retry.Event)
+
+	// Stats counts what happens; several pools may share one. Default: nothing
+	// does.
+	Stats *retry.Stats
+
 	// Logger gets refusals and waits at Warn, never a value. Default: silent.
 	Logger *slog.Logger
+}
+
+// Keys are the names of the fields of a database secret. An empty one stands for
+// AWS's own name.
+type Keys struct {
+	Username string // username
+	Password string // password
+	Host     string // host
+	Port     string // port
+	Database string // dbname
+	Engine   string // engine
 }
 
 // connector logs in with whichever version of the secret its server accepts.
@@ -63,28 +111,8 @@ type Options struct {
 // opening them: every optional interface of database/sql, and what
 // sql.Conn.Raw yields, stay the driver's.
 type connector struct {
-	cache    *cache.Cache
-	secretID string
-	handle   *cache.Handle
-	driver   Driver
-	opts     Options
-
-	mu       sync.Mutex                  // protects following; never held during a login
-	retriers map[endpoint]*retry.Retrier // what each server accepts is its own affair
-	decoded  map[string]Credentials      // by version: its contents never change
-}
-
-// An endpoint is a server that logins go to.
-type endpoint struct {
-	host string
-	port int
-}
-
-func (e endpoint) String() string {
-	if e.port == 0 {
-		return e.host
-	}
-	return net.JoinHostPort(e.host, strconv.Itoa(e.port))
+	source *Source
+	driver Driver
 }
 
 // NewConnector returns a connector for [sql.OpenDB] that logs in through d with
@@ -97,32 +125,25 @@ func (e endpoint) String() string {
 // cache's own if the secret cannot be read. It may wait as [retry.Retrier.Do]
 // does, never longer than its context.
 func NewConnector(c *cache.Cache, secretID string, d Driver, opts *Options) (driver.Connector, error) {
-	switch {
-	case c == nil:
-		return nil, errors.New("dbconn: the cache is nil; make one with cache.New")
-	case secretID == "":
-		return nil, errors.New("dbconn: the secret ID is empty; give the name or the ARN of a secret")
-	case d.Connector == nil || d.Refused == nil:
+	if d.Connector == nil {
 		return nil, errors.New("dbconn: Driver.Connector and Driver.Refused must be set")
 	}
-	con := &connector{
-		cache:    c,
-		secretID: secretID,
-		handle:   c.Handle(secretID),
-		driver:   d,
-		retriers: make(map[endpoint]*retry.Retrier),
-		decoded:  make(map[string]Credentials),
-	}
-	if opts != nil {
-		con.opts = *opts
-	}
-	if con.opts.Port != 0 && con.opts.Host == "" {
-		return nil, errors.New("dbconn: Options.Port is set without Options.Host; host and port come from one place, so set both or neither")
-	}
-	if con.opts.Port < 0 || con.opts.Port > 65535 {
-		return nil, fmt.Errorf("dbconn: Options.Port is %d; a port is a number from 1 to 65535", con.opts.Port)
+	con := &connector{driver: d}
+	var err error
+	con.source, err = NewSource(c, secretID, d, opts, con.prove)
+	if err != nil {
+		return nil, err
 	}
 	return con, nil
+}
+
+// prove opens a connection and closes it.
+func (c *connector) prove(ctx context.Context) error {
+	conn, err := c.Connect(ctx)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
 }
 
 // IsRefused reports whether err says that a server refused the credential, and
@@ -135,11 +156,7 @@ func IsRefused(err error) bool {
 
 // Connect implements [driver.Connector].
 func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
-	s, err := c.handle.Get(ctx)
-	if err != nil {
-		return nil, err
-	}
-	server, err := c.endpoint(s)
+	server, err := c.source.Held(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -149,42 +166,52 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	}
 	// The secret may have been found to name another server meanwhile: the
 	// database has moved, and the login was refused where it used to be.
-	if s, ok := c.handle.Peek(); ok && IsRefused(err) {
-		if moved, moveErr := c.endpoint(s); moveErr == nil && moved != server {
-			return c.login(ctx, moved)
-		}
+	if moved, ok := c.source.moved(server); ok && IsRefused(err) {
+		return c.login(ctx, moved)
 	}
 	return nil, err
 }
 
 // login opens a connection to the server with a version that it accepts.
-func (c *connector) login(ctx context.Context, server endpoint) (driver.Conn, error) {
-	var conn driver.Conn
-	var own error // the driver's, of the last login
-	err := c.retrier(server).Do(ctx, func(ctx context.Context, s *cache.Secret) error {
-		credentials, err := c.credentials(s)
+func (c *connector) login(ctx context.Context, server Credentials) (driver.Conn, error) {
+	w := c.source.Walk(server, "")
+	for {
+		credentials, err := w.Next(ctx)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		inner, err := c.driver.Connector(credentials)
+		conn, again, err := c.attempt(ctx, w, credentials)
 		switch {
-		case err != nil:
-		case inner == nil:
-			err = errors.New("Driver.Connector returned neither a connector nor an error")
+		case again:
+		case err == nil:
+			return conn, nil
 		default:
-			conn, err = inner.Connect(ctx)
+			// It names the server at best, and a program may have many secrets.
+			return nil, fmt.Errorf("dbconn: logging in to %s with secret %q: %w", server.endpoint(), c.source.secretID, err)
 		}
-		own = withoutPassword(err, credentials.Password())
-		return own
-	})
-	switch {
-	case err == nil:
-		return conn, nil
-	case own != nil && !IsRefused(err):
-		// It names the server at best, and a program may have many secrets.
-		return nil, fmt.Errorf("dbconn: logging in to %s with secret %q: %w", server, c.secretID, own)
 	}
-	return nil, err
+}
+
+// attempt makes one login, and lets the others go on should the driver panic.
+func (c *connector) attempt(ctx context.Context, w *Walk, credentials Credentials) (conn driver.Conn, again bool, err error) {
+	ended := false
+	defer func() {
+		if !ended {
+			w.walk.NoVerdict(ctx)
+		}
+	}()
+	inner, err := c.driver.Connector(credentials)
+	switch {
+	case err != nil:
+	case inner == nil:
+		err = errors.New("Driver.Connector returned neither a connector nor an error")
+	default:
+		conn, err = inner.Connect(ctx)
+	}
+	err = withoutPassword(err, credentials.Password())
+	again = w.Done(ctx, err)
+	ended = true
+	return conn, again, err
 }
 
 // Driver implements [driver.Connector].
@@ -200,68 +227,4 @@ type closedDriver struct{}
 
 func (closedDriver) Open(string) (driver.Conn, error) {
 	return nil, errors.New("dbconn: this driver opens no data source name; give the connector to sql.OpenDB")
-}
-
-// retrier returns the memory of what the server accepts.
-func (c *connector) retrier(server endpoint) *retry.Retrier {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	r := c.retriers[server]
-	if r == nil {
-		r = retry.New(c.cache, c.secretID, c.driver.Refused, &retry.Options{
-			Target: server.String(),
-			// A version that does not say what is needed, or names another
-			// server, is not for this one.
-			Usable: func(s *cache.Secret) bool {
-				of, err := c.endpoint(s)
-				return err == nil && of == server
-			},
-			Patience:            c.opts.Patience,
-			MaxConcurrentLogins: c.opts.MaxConcurrentLogins,
-			Logger:              c.opts.Logger,
-		})
-		c.retriers[server] = r
-	}
-	return r
-}
-
-// endpoint returns the server that the version is for.
-func (c *connector) endpoint(s *cache.Secret) (endpoint, error) {
-	credentials, err := c.credentials(s)
-	return endpoint{credentials.Host, credentials.Port}, err
-}
-
-// credentials returns what the version says, completed by the Options.
-func (c *connector) credentials(s *cache.Secret) (Credentials, error) {
-	c.mu.Lock()
-	credentials, ok := c.decoded[s.VersionID()]
-	c.mu.Unlock()
-	if ok {
-		return credentials, nil
-	}
-	credentials, err := decode(s)
-	if err != nil {
-		return Credentials{}, err
-	}
-	if c.opts.Host != "" {
-		credentials.Host, credentials.Port = c.opts.Host, c.opts.Port
-	}
-	if credentials.Host == "" {
-		return Credentials{}, fmt.Errorf("dbconn: secret %q (version %s) has no field %q, and no option names a host; "+
-			"set Options.Host, or name the host in the DSN or in the secret", s.Name(), s.VersionID(), "host")
-	}
-	if credentials.Port == 0 {
-		credentials.Port = c.driver.DefaultPort
-	}
-	if c.opts.Database != "" {
-		credentials.Database = c.opts.Database
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	// A handful of versions is alive at a time; the rest need not be kept.
-	if len(c.decoded) >= 8 {
-		clear(c.decoded)
-	}
-	c.decoded[s.VersionID()] = credentials
-	return credentials, nil
 }

@@ -1,12 +1,16 @@
 package dbconn
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/keyturn/keyturn/cache"
 	"github.com/keyturn/keyturn/internal/redact"
+	"github.com/keyturn/keyturn/internal/retire"
 )
 
 // mark is embedded under this name so that only its methods show, not a field.
@@ -25,6 +29,7 @@ type Credentials struct {
 	Database string // "": the driver's default
 
 	password func() string // a closure: see redact.Hide
+	conn     *retire.Conn  // of the connection that is opened with them
 }
 
 // Password returns the password. It goes into a field of the driver's
@@ -37,36 +42,55 @@ func (c Credentials) Password() string {
 	return c.password()
 }
 
+func (c Credentials) endpoint() endpoint { return endpoint{c.Host, c.Port} }
+
+// Retired reports whether the connection that was opened with these credentials
+// is to make room for one with a newer version: see Options.KeepOld. A driver's
+// hook asks when the connection is checked out of the pool, and discards it if so.
+// It never waits.
+func (c Credentials) Retired() bool { return c.conn != nil && c.conn.Retired() }
+
 // decode reads the credentials out of a version. Its errors name the secret, the
 // version and the field, never a value. Source of the fields: "JSON structure of
 // AWS Secrets Manager secrets" in the AWS Secrets Manager User Guide.
 //
 // It decodes into a map and not into a struct: to encoding/json "Password" is as
 // good as "password", to the other readers of the secret it is not.
-func decode(s *cache.Secret) (Credentials, error) {
+func decode(s *cache.Secret, keys Keys, engines []string) (Credentials, error) {
+	keys.Username = cmp.Or(keys.Username, "username")
+	keys.Password = cmp.Or(keys.Password, "password")
+	keys.Host = cmp.Or(keys.Host, "host")
+	keys.Port = cmp.Or(keys.Port, "port")
+	keys.Database = cmp.Or(keys.Database, "dbname")
+	keys.Engine = cmp.Or(keys.Engine, "engine")
 	var fields map[string]json.RawMessage
 	if err := s.Decode(&fields); err != nil {
-		return Credentials{}, fmt.Errorf("dbconn: a database secret is a JSON object with the fields username and password: %w", err)
+		return Credentials{}, fmt.Errorf("dbconn: a database secret is a JSON object with the fields %s and %s: %w", keys.Username, keys.Password, err)
 	}
 	wrong := func(field, problem string) (Credentials, error) {
 		return Credentials{}, fmt.Errorf("dbconn: secret %q (version %s): field %q %s", s.Name(), s.VersionID(), field, problem)
 	}
 	var c Credentials
-	password := ""
-	for field, to := range map[string]*string{"username": &c.Username, "password": &password, "host": &c.Host, "dbname": &c.Database} {
+	password, engine := "", ""
+	for field, to := range map[string]*string{
+		keys.Username: &c.Username, keys.Password: &password, keys.Host: &c.Host, keys.Database: &c.Database, keys.Engine: &engine,
+	} {
 		if raw := fields[field]; raw != nil && json.Unmarshal(raw, to) != nil {
 			return wrong(field, "is not a string")
 		}
 	}
 	if c.Username == "" {
-		return wrong("username", "is missing or empty")
+		return wrong(keys.Username, "is missing or empty")
 	}
 	if password == "" {
-		return wrong("password", "is missing or empty")
+		return wrong(keys.Password, "is missing or empty")
 	}
-	port, err := parsePort(fields["port"])
+	if engine = strings.ToLower(engine); engine != "" && engines != nil && !slices.Contains(engines, engine) {
+		return wrong(keys.Engine, fmt.Sprintf("says %q, and this connector is for %s; use the package for that engine, or another secret", engine, engines[0]))
+	}
+	port, err := parsePort(fields[keys.Port])
 	if err != nil {
-		return wrong("port", "is not a number from 1 to 65535")
+		return wrong(keys.Port, "is not a number from 1 to 65535")
 	}
 	c.Port, c.password = port, redact.Hide(password)
 	return c, nil

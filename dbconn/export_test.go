@@ -4,8 +4,8 @@ import "database/sql/driver"
 
 // Decoded returns how many versions a connector keeps decoded.
 func Decoded(c driver.Connector) int {
-	con := c.(*connector)
-	con.mu.Lock()
-	defer con.mu.Unlock()
-	return len(con.decoded)
+	src := c.(*connector).source
+	src.mu.Lock()
+	defer src.mu.Unlock()
+	return len(src.decoded)
 }

@@ -28,15 +28,15 @@ func (w *Walk) admit(ctx context.Context, c candidate) (bool, error) {
 	if err := r.acquire(ctx); err != nil {
 		return false, err
 	}
+	version, user := c.secret.VersionID(), r.opts.User(c.secret)
 	r.mu.Lock()
-	version := c.secret.VersionID()
-	if r.target.quarantined(version) || r.target.lockout(r.opts.User(c.secret)) != nil {
+	if !r.target.open(version, user) {
 		r.mu.Unlock()
 		r.release()
 		return false, nil // refused while we waited
 	}
 	l := &login{candidate: c}
-	if w.pass != version && !r.target.proven(version) {
+	if w.pass != version && !r.target.proven(version) && (!r.eager || r.target.troubled(version)) {
 		if first := r.lead; first != nil && r.cache.Since(first.began) < provenFor {
 			r.mu.Unlock()
 			r.release()
@@ -74,7 +74,9 @@ func (w *Walk) follow(ctx context.Context, l *lead, version string) error {
 	case <-ctx.Done():
 		return w.r.waiting(ctx)
 	}
-	if released && w.r.widen(l) {
+	// Requests all go: they do not lock an account, and their answers may take
+	// longer than that.
+	if released && (w.r.eager || w.r.widen(l)) {
 		w.pass = version
 	}
 	return nil

@@ -23,8 +23,9 @@ const (
 // walk's error. The refused passwords are not tried meanwhile.
 func (w *Walk) poll(ctx context.Context) error {
 	r := w.r
-	// Of a user that is locked out or not wanted, a rotation makes no other.
-	if len(w.tried) >= maxLogins || r.opts.Patience < 0 || !w.labels.rotating() || w.lock != nil || len(w.users) > 0 {
+	// Of a user that is locked out or not wanted, a rotation makes no other. A
+	// request that was not refused itself does not wait.
+	if r.eager && len(w.tried) == 0 || len(w.tried) >= maxLogins || r.opts.Patience < 0 || !w.labels.rotating() || w.lock != nil || len(w.users) > 0 {
 		return w.fail(nil)
 	}
 	if w.err == nil {

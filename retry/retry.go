@@ -66,6 +66,11 @@ type Options struct {
 	// asked before isAuthError. Default: no error does.
 	RefusesUser func(error) bool
 
+	// Accepts reports whether an error of a login, which is no refusal, says
+	// that the credential was good all the same: the database is missing, say.
+	// Default: no error does.
+	Accepts func(error) bool
+
 	// User returns the user that a version logs in as. Default: all versions
 	// have the same.
 	User func(*cache.Secret) string
@@ -97,6 +102,7 @@ type Retrier struct {
 	isAuthError func(error) bool
 	opts        Options       // complete, never changed
 	slots       chan struct{} // one element per login in flight; nil: no limit
+	eager       bool          // for a Transport: the logins are requests, which wait for little
 	events      *queue.Queue[Event]
 
 	mu     sync.Mutex // protects following; never held during a login, a read or a wait
@@ -141,6 +147,9 @@ func New(c *cache.Cache, secretID string, isAuthError func(error) bool, opts *Op
 	if r.opts.RefusesUser == nil {
 		r.opts.RefusesUser = func(error) bool { return false }
 	}
+	if r.opts.Accepts == nil {
+		r.opts.Accepts = func(error) bool { return false }
+	}
 	if r.opts.User == nil {
 		r.opts.User = func(*cache.Secret) string { return "" }
 	}
@@ -175,22 +184,14 @@ func (r *Retrier) Do(ctx context.Context, login func(context.Context, *cache.Sec
 		if err != nil {
 			return err
 		}
-		refused, err := w.attempt(ctx, s, login)
-		switch {
-		case err == nil:
-			w.Accepted()
-			return nil
-		case refused:
-			w.Refused(ctx, err)
-		default:
-			w.NoVerdict(ctx)
+		if again, err := w.attempt(ctx, s, login); !again {
 			return err
 		}
 	}
 }
 
 // attempt calls login, and lets the others go on should it panic.
-func (w *Walk) attempt(ctx context.Context, s *cache.Secret, login func(context.Context, *cache.Secret) error) (refused bool, err error) {
+func (w *Walk) attempt(ctx context.Context, s *cache.Secret, login func(context.Context, *cache.Secret) error) (again bool, err error) {
 	ended := false
 	defer func() {
 		if !ended {
@@ -198,9 +199,9 @@ func (w *Walk) attempt(ctx context.Context, s *cache.Secret, login func(context.
 		}
 	}()
 	err = login(ctx, s)
-	refused = err != nil && w.r.refusal(err)
+	again = w.Done(ctx, err)
 	ended = true
-	return refused, err
+	return again, err
 }
 
 // refusal reports whether an error of a login is a verdict on its version, or on

@@ -150,6 +150,12 @@ func (t *standings) quarantined(version string) bool {
 	return st != nil && st.held > 0 && t.since(st.heldAt) < st.held
 }
 
+// open reports whether the version may be tried: neither it nor its user is to be
+// left alone.
+func (t *standings) open(version, user string) bool {
+	return !t.quarantined(version) && t.lockout(user) == nil
+}
+
 // lockOut records that the target has locked a user out.
 func (t *standings) lockOut(user string, err error) {
 	if t.locked == nil {

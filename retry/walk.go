@@ -16,10 +16,8 @@ import (
 // only in a place that cannot loop, such as a driver's hook:
 //
 //	s, err := w.Next(ctx)
-//	// one login with s, and then one of
-//	w.Accepted()
-//	w.Refused(ctx, err)
-//	w.NoVerdict(ctx)
+//	// one login with s, which ends with err, and then
+//	again := w.Done(ctx, err)
 //
 // A Walk belongs to one caller and is not safe for concurrent use. One that is
 // dropped between two steps needs nothing; one dropped during a login keeps
@@ -101,6 +99,25 @@ func (w *Walk) Next(ctx context.Context) (*cache.Secret, error) {
 			return c.secret, nil
 		}
 	}
+}
+
+// Done says how the login with the version that Next returned has ended, by its
+// error, as [Retrier.Do] judges it. It reports whether that was a refusal, and
+// Next is to be asked for another version. Where the error does not tell, say
+// Accepted, Refused or NoVerdict instead.
+func (w *Walk) Done(ctx context.Context, err error) (again bool) {
+	switch r := w.r; {
+	case err == nil:
+		w.Accepted()
+	case r.refusal(err):
+		w.Refused(ctx, err)
+		return true
+	case r.opts.Accepts(err):
+		w.Accepted()
+	default:
+		w.NoVerdict(ctx)
+	}
+	return false
 }
 
 // Accepted says that the target accepted the version that Next returned.
@@ -347,8 +364,7 @@ func (w *Walk) offers(s *cache.Secret) bool {
 	user := w.r.opts.User(s)
 	w.r.mu.Lock()
 	defer w.r.mu.Unlock()
-	return !slices.Contains(w.barred, s.VersionID()) && !slices.Contains(w.users, user) &&
-		!w.r.target.quarantined(s.VersionID()) && w.r.target.lockout(user) == nil
+	return !slices.Contains(w.barred, s.VersionID()) && !slices.Contains(w.users, user) && w.r.target.open(s.VersionID(), user)
 }
 
 // note takes note of where a read found its label, and returns the start of

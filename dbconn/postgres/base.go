@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"context"
 	"crypto/tls"
 	"database/sql/driver"
 	"errors"
@@ -15,12 +16,16 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/keyturn/keyturn/dbconn"
+	"github.com/keyturn/keyturn/internal/rdsroots"
 )
 
 // A base is everything about a connection but the credentials.
 type base struct {
-	opts Options
-	dsn  dsn
+	opts  Options
+	dsn   dsn
+	given *pgx.ConnConfig // what is there in the place of a dsn, or nil
+
+	poolSettings dsn // those of pgxpool
 
 	// The server, if it is not the secret's to name. host may be a list, as in
 	// a DSN; it is then a name for the whole of it.
@@ -50,6 +55,7 @@ func newBase(opts *Options) (*base, error) {
 	if err != nil {
 		return nil, err
 	}
+	pool := d.split()
 	if opts.TLS != nil && d["sslmode"] != "" {
 		return nil, errors.New("postgres: Options.TLS and sslmode in Options.DSN are both set; set one of them")
 	}
@@ -66,6 +72,7 @@ func newBase(opts *Options) (*base, error) {
 	b := &base{
 		opts:         *opts,
 		dsn:          d,
+		poolSettings: pool,
 		saysDatabase: d["dbname"] != "" || os.Getenv("PGDATABASE") != "",
 		saysTLS:      d["sslmode"] != "" || os.Getenv("PGSSLMODE") != "",
 		configs:      make(map[place]func() (*pgx.ConnConfig, error)),
@@ -89,6 +96,105 @@ func newBase(opts *Options) (*base, error) {
 		b.host, b.port = hosts(cfg), int(cfg.Port)
 	}
 	return b, nil
+}
+
+// newBaseFrom is newBase for a configuration that somebody has made. What it says
+// is what differs from what pgx makes of nothing.
+func newBaseFrom(cfg *pgx.ConnConfig, opts *Options) (*base, error) {
+	if opts.Port != 0 && opts.Host == "" {
+		return nil, errors.New("postgres: Options.Port is set without Options.Host; host and port come from one place, so set both or neither")
+	}
+	nothing, err := parse("")
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case cfg.User != nothing.User && cfg.User != "":
+		return nil, errors.New("postgres: the configuration names a user; take it out, user and password are the secret's")
+	case cfg.Password != nothing.Password && cfg.Password != "":
+		return nil, errors.New("postgres: the configuration has a password; take it out, user and password are the secret's")
+	}
+	b := &base{
+		opts:         *opts,
+		dsn:          make(dsn),
+		given:        cfg.Copy(),
+		saysDatabase: cfg.Database != "",
+		saysTLS:      !prefers(cfg) || os.Getenv("PGSSLMODE") != "",
+		configs:      make(map[place]func() (*pgx.ConnConfig, error)),
+	}
+	if opts.TLS != nil && b.saysTLS {
+		return nil, errors.New("postgres: Options.TLS is set, and the configuration says how to use TLS; leave one of them out")
+	}
+	switch {
+	case opts.Host != "":
+		b.host, b.port = opts.Host, opts.Port
+	case os.Getenv("PGHOST") != "" || hosts(cfg) != hosts(nothing) || cfg.Port != nothing.Port:
+		b.host, b.port = hosts(cfg), int(cfg.Port)
+	}
+	if b.host != "" && emptyHost(b.host) {
+		return nil, errors.New("postgres: an empty host is named, which pgx would take for the local machine")
+	}
+	return b, nil
+}
+
+// build makes a configuration with further settings.
+func (b *base) build(settings dsn) (*pgx.ConnConfig, error) {
+	if b.given == nil {
+		return b.dsn.parse(settings)
+	}
+	cfg := b.given.Copy()
+	if settings["dbname"] != "" {
+		cfg.Database = settings["dbname"]
+	}
+	if settings["host"] == "" && settings["sslmode"] == "" {
+		return cfg, nil
+	}
+	// Where to and how, as pgx itself makes it of these settings.
+	if settings["host"] == "" {
+		settings["host"], settings["port"] = servers(cfg)
+	}
+	if settings["sslmode"] == "" {
+		return b.moved(cfg, settings)
+	}
+	to, err := parse(settings.text())
+	if err != nil {
+		return nil, err
+	}
+	cfg.Host, cfg.Port, cfg.TLSConfig, cfg.Fallbacks = to.Host, to.Port, to.TLSConfig, to.Fallbacks
+	return cfg, nil
+}
+
+// moved returns cfg with another host, and TLS as it was said there.
+func (b *base) moved(cfg *pgx.ConnConfig, settings dsn) (*pgx.ConnConfig, error) {
+	to, err := parse(dsn{"host": settings["host"], "port": settings["port"], "sslmode": "disable"}.text())
+	if err != nil {
+		return nil, err
+	}
+	old := cfg.Host
+	cfg.Host, cfg.Port, cfg.Fallbacks = to.Host, to.Port, to.Fallbacks
+	if t := cfg.TLSConfig; t != nil && (t.ServerName == old || t.ServerName == "") {
+		t = t.Clone()
+		t.ServerName = to.Host
+		cfg.TLSConfig = t
+	}
+	for _, next := range cfg.Fallbacks {
+		if next.TLSConfig = cfg.TLSConfig.Clone(); next.TLSConfig != nil && next.TLSConfig.ServerName == to.Host {
+			next.TLSConfig.ServerName = next.Host
+		}
+	}
+	return cfg, nil
+}
+
+// servers returns the hosts and the ports of cfg, as a DSN names them.
+func servers(cfg *pgx.ConnConfig) (hosts, ports string) {
+	hosts, ports = cfg.Host, strconv.Itoa(int(cfg.Port))
+	last := cfg.Host
+	for _, next := range cfg.Fallbacks {
+		if next.Host != last {
+			hosts, ports, last = hosts+","+next.Host, ports+","+strconv.Itoa(int(next.Port)), next.Host
+		}
+	}
+	return hosts, ports
 }
 
 // hosts returns a name for the servers of cfg: the one, or the list.
@@ -124,6 +230,24 @@ func prefers(cfg *pgx.ConnConfig) bool {
 
 // connector returns pgx's connector for the credentials.
 func (b *base) connector(credentials dbconn.Credentials) (driver.Connector, error) {
+	prepared, err := b.prepared(credentials)
+	if err != nil {
+		return nil, err
+	}
+	// A shallow copy: pgx makes a deep one of what it gets, for each connection.
+	cfg := *prepared
+	cfg.User, cfg.Password = credentials.Username, credentials.Password()
+	return clean{stdlib.GetConnector(cfg, stdlib.OptionResetSession(func(context.Context, *pgx.Conn) error {
+		if credentials.Retired() {
+			return driver.ErrBadConn // database/sql takes another one
+		}
+		return nil
+	}))}, nil
+}
+
+// prepared returns the configuration for the server that the credentials name,
+// which is made once. It is shared: copy it before you change it.
+func (b *base) prepared(credentials dbconn.Credentials) (*pgx.ConnConfig, error) {
 	at := place{credentials.Host, credentials.Port, credentials.Database}
 	b.mu.Lock()
 	configure := b.configs[at]
@@ -132,14 +256,7 @@ func (b *base) connector(credentials dbconn.Credentials) (driver.Connector, erro
 		b.configs[at] = configure
 	}
 	b.mu.Unlock()
-	prepared, err := configure()
-	if err != nil {
-		return nil, err
-	}
-	// A shallow copy: pgx makes a deep one of what it gets, for each connection.
-	cfg := *prepared
-	cfg.User, cfg.Password = credentials.Username, credentials.Password()
-	return clean{stdlib.GetConnector(cfg)}, nil
+	return configure()
 }
 
 // configure makes the configuration for a server, without user and password.
@@ -147,7 +264,7 @@ func (b *base) configure(at place) (*pgx.ConnConfig, error) {
 	if emptyHost(at.host) {
 		return nil, errors.New("postgres: an empty host is named, which pgx would take for the local machine; check the host in the secret, in Options and in PGHOST")
 	}
-	cfg, err := b.dsn.parse(b.settings(at))
+	cfg, err := b.build(b.settings(at))
 	if err != nil {
 		return nil, err
 	}
@@ -155,6 +272,7 @@ func (b *base) configure(at place) (*pgx.ConnConfig, error) {
 	if b.opts.TLS != nil {
 		useTLS(cfg, b.opts.TLS)
 	}
+	trustRDS(cfg)
 	if cfg.ConnectTimeout == 0 {
 		cfg.ConnectTimeout = connectTimeout
 	}
@@ -199,6 +317,20 @@ func local(host string) bool {
 	}
 	ip := net.ParseIP(host)
 	return ip != nil && ip.IsLoopback()
+}
+
+// trustRDS has every attempt that verifies the server by the system's roots trust
+// Amazon RDS's too: no system has those.
+func trustRDS(cfg *pgx.ConnConfig) {
+	trust := func(t *tls.Config) {
+		if t != nil && t.RootCAs == nil && !t.InsecureSkipVerify {
+			t.RootCAs = rdsroots.Pool()
+		}
+	}
+	trust(cfg.TLSConfig)
+	for _, next := range cfg.Fallbacks {
+		trust(next.TLSConfig)
+	}
 }
 
 // useTLS has every attempt of cfg that goes over a network use t.

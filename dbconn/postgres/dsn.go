@@ -201,14 +201,27 @@ func readValue(text string) (value, rest string, ok bool) {
 }
 
 // parse has pgx parse what was said, and further settings in the place of it.
-func (d dsn) parse(further dsn) (*pgx.ConnConfig, error) {
+func (d dsn) parse(further dsn) (*pgx.ConnConfig, error) { return parse(d.text() + further.text()) }
+
+// text returns the settings as keywords and values.
+func (d dsn) text() string {
 	var text strings.Builder
-	for _, settings := range []dsn{d, further} {
-		for key, value := range settings {
-			fmt.Fprintf(&text, " %s='%s'", key, strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(value))
+	for key, value := range d {
+		fmt.Fprintf(&text, " %s='%s'", key, strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(value))
+	}
+	return text.String()
+}
+
+// split takes the settings of a pool out: pgx would send them to the server.
+func (d dsn) split() (pool dsn) {
+	pool = make(dsn)
+	for key, value := range d {
+		if strings.HasPrefix(key, "pool_") {
+			pool[key] = value
+			delete(d, key)
 		}
 	}
-	return parse(text.String())
+	return pool
 }
 
 // parse has pgx parse a text, and tells what is wrong with it without quoting it.
@@ -217,15 +230,21 @@ func parse(text string) (*pgx.ConnConfig, error) {
 	if err == nil {
 		return cfg, nil
 	}
-	// The error is "cannot parse `TEXT`: what is wrong (why)", of which only
-	// what is wrong surely quotes nothing.
-	_, what, ok := strings.Cut(err.Error(), "`: ")
-	if !ok || strings.Contains(text, "`") {
+	what := reason(err)
+	if what == "" || strings.Contains(text, "`") {
 		return nil, errDSN
 	}
+	return nil, fmt.Errorf("%w: %s", errDSN, what)
+}
+
+// reason returns what pgx has against a text, without the text. The error is
+// "cannot parse `TEXT`: what is wrong (why)", of which only what is wrong surely
+// quotes nothing.
+func reason(err error) string {
+	_, what, _ := strings.Cut(err.Error(), "`: ")
 	// Of TLS it names the mode, or a file.
 	if !strings.HasPrefix(what, "failed to configure TLS") {
 		what, _, _ = strings.Cut(what, " (")
 	}
-	return nil, fmt.Errorf("%w: %s", errDSN, what)
+	return what
 }

@@ -9,6 +9,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+
 	"github.com/keyturn/keyturn/cache"
 	"github.com/keyturn/keyturn/internal/pgserver"
 	"github.com/keyturn/keyturn/smtest"
@@ -86,4 +89,31 @@ func newCache(t *testing.T, secret string) (*smtest.Server, *cache.Cache) {
 	}
 	t.Cleanup(c.Close)
 	return srv, c
+}
+
+// pend stores a value of the secret prod/db as AWSPENDING, and returns its version.
+func pend(t *testing.T, srv *smtest.Server, value string) string {
+	t.Helper()
+	out, err := srv.Client().PutSecretValue(t.Context(), &secretsmanager.PutSecretValueInput{
+		SecretId: aws.String("prod/db"), SecretString: aws.String(value), VersionStages: []string{cache.Pending},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return *out.VersionId
+}
+
+// promote moves AWSCURRENT to the version, as finishSecret does.
+func promote(t *testing.T, srv *smtest.Server, version string) {
+	t.Helper()
+	current, err := srv.Client().GetSecretValue(t.Context(), &secretsmanager.GetSecretValueInput{SecretId: aws.String("prod/db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := srv.Client().UpdateSecretVersionStage(t.Context(), &secretsmanager.UpdateSecretVersionStageInput{
+		SecretId: aws.String("prod/db"), VersionStage: aws.String(cache.Current),
+		RemoveFromVersionId: current.VersionId, MoveToVersionId: aws.String(version),
+	}); err != nil {
+		t.Fatal(err)
+	}
 }

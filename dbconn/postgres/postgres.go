@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"database/sql"
 	"database/sql/driver"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 
 	"github.com/keyturn/keyturn/cache"
 	"github.com/keyturn/keyturn/dbconn"
+	"github.com/keyturn/keyturn/retry"
 )
 
 // connectTimeout is what a login may take if nobody says connect_timeout: pgx
@@ -39,10 +41,14 @@ type Options struct {
 	// name, as PostgreSQL has it.
 	Database string
 
+	// Keys are the names of the secret's fields, where they are not AWS's own.
+	Keys dbconn.Keys
+
 	// TLS is the configuration of the connection; its ServerName, if empty, is
 	// the host. Default: what sslmode says, and where nobody says sslmode, TLS
-	// with the certificate verified against the system's roots and the host's
-	// name, or no TLS to a loopback address or a socket. There is no second
+	// with the certificate verified against the host's name and the system's
+	// roots or Amazon RDS's, which are built in, or no TLS to a loopback address
+	// or a socket. There is no second
 	// attempt without TLS unless sslmode asks for one.
 	TLS *tls.Config
 
@@ -59,6 +65,19 @@ type Options struct {
 
 	// MaxConcurrentLogins bounds the logins in flight. Zero or less: no limit.
 	MaxConcurrentLogins int
+
+	// KeepOld keeps connections that were opened with an older version of the
+	// secret. Default: once a login has proven the newer version, they retire
+	// when they are next taken from the pool, a tenth of them a second.
+	KeepOld bool
+
+	// OnEvent is called for what happens to the versions of the secret. See
+	// [retry.Options].
+	OnEvent func(retry.Event)
+
+	// Stats counts what happens; several pools may share one. Default: nothing
+	// does.
+	Stats *retry.Stats
 
 	// Logger gets refusals and waits at Warn, never a value. Default: silent.
 	Logger *slog.Logger
@@ -87,17 +106,38 @@ func NewConnector(c *cache.Cache, secretID string, opts *Options) (driver.Connec
 	if err != nil {
 		return nil, err
 	}
-	return dbconn.NewConnector(c, secretID, dbconn.Driver{
-		Connector:   base.connector,
+	if len(base.poolSettings) > 0 {
+		return nil, errors.New("postgres: Options.DSN has settings of pgxpool (pool_…); use NewPool, or take them out")
+	}
+	return dbconn.NewConnector(c, secretID, driverFor(base), base.options())
+}
+
+// driverFor returns what package dbconn needs to know of pgx.
+func driverFor(b *base) dbconn.Driver {
+	return dbconn.Driver{
+		Connector:   b.connector,
 		Refused:     refused,
+		RefusesUser: refusesUser,
+		Accepts:     accepts,
+		Code:        code,
+		Engines:     []string{"postgres", "aurora-postgresql", "postgresql", "aurora-postgres"},
 		Driver:      stdlib.GetDefaultDriver(),
 		DefaultPort: 5432,
-	}, &dbconn.Options{
-		Host:                base.host,
-		Port:                base.port,
-		Database:            opts.Database,
-		Patience:            opts.Patience,
-		MaxConcurrentLogins: opts.MaxConcurrentLogins,
-		Logger:              opts.Logger,
-	})
+	}
+}
+
+// options returns the options that package dbconn sees to.
+func (b *base) options() *dbconn.Options {
+	return &dbconn.Options{
+		Host:                b.host,
+		Port:                b.port,
+		Database:            b.opts.Database,
+		Keys:                b.opts.Keys,
+		Patience:            b.opts.Patience,
+		MaxConcurrentLogins: b.opts.MaxConcurrentLogins,
+		KeepOld:             b.opts.KeepOld,
+		OnEvent:             b.opts.OnEvent,
+		Stats:               b.opts.Stats,
+		Logger:              b.opts.Logger,
+	}
 }

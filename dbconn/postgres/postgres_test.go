@@ -89,7 +89,6 @@ func TestConnectionsAreTheDriversOwn(t *testing.T) {
 
 func TestRefusedLogin(t *testing.T) {
 	name, _ := newUser(t)
-	const sentinel = "s3nt!nel-Pa55w0rd"
 	srv, c := newCache(t, document(t, name, sentinel))
 	connector, err := postgres.NewConnector(c, "prod/db", nil)
 	if err != nil {

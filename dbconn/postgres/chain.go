@@ -1,0 +1,341 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/keyturn/keyturn/dbconn"
+)
+
+// A chain tries the credentials of a secret inside one connect of pgx, which knows
+// of no such thing, by its public hooks alone.
+//
+// pgx goes through a list of servers until one lets it in. The chain makes that
+// list: every address several times over, one for each login that a [dbconn.Walk]
+// may make, and one for its error. The hooks come in this order for each attempt:
+//
+//	DialFunc         asks the walk what to log in with, and waits if that says so
+//	AfterNetConnect  puts it into the configuration, which pgx reads only later
+//	OnPgError        tells the walk that the server refused, and has pgx go on
+//	ValidateConnect  tells the walk that the server accepted
+//
+// pgx does not go on after a wrong password (28P01). So OnPgError gives the error
+// another code (28000), of which pgx has no opinion, and the next DialFunc, when pgx
+// has looked at it, gives it back its own.
+//
+// Should a version of pgx call the hooks in another order, an attempt fails that
+// need not, with an error that says so; the next connect makes it good.
+type chain struct {
+	source  *dbconn.Source
+	server  dbconn.Credentials // names the server
+	user    hooks
+	timeout time.Duration // of one attempt
+
+	slots   []slot
+	lookups []lookup    // what LookupFunc answers, in this order
+	over    atomic.Bool // the connection is open: the hooks are the user's again
+
+	mu       sync.Mutex // protects following: against the guard alone
+	next     int        // the slot of the next DialFunc
+	walk     *dbconn.Walk
+	login    dbconn.Credentials // what Next returned last
+	open     bool               // Done has not been called for it
+	again    bool               // the server refused it: the next slot of the address is for another
+	cfg      *pgconn.Config     // pgx's own for this connect, which has the password
+	disguise *pgconn.PgError    // the error whose code was changed
+	guard    *time.Timer
+}
+
+// slotsEach is how many attempts an address gets: those of a walk, and one more in
+// which that says that there are no more.
+const slotsEach = 4
+
+// A slot is one attempt in pgx's list.
+type slot struct {
+	address string // as DialFunc gets it
+	first   bool   // of its address
+}
+
+// A lookup is an answer of LookupFunc.
+type lookup struct {
+	host    string
+	answers []string
+	err     error
+}
+
+// hooks are the user's own, which are called too.
+type hooks struct {
+	dial            pgconn.DialFunc
+	lookup          pgconn.LookupFunc
+	afterNetConnect func(context.Context, *pgconn.Config, net.Conn) (net.Conn, error)
+	onPgError       pgconn.PgErrorHandler
+	validateConnect pgconn.ValidateConnectFunc
+	afterConnect    pgconn.AfterConnectFunc
+}
+
+// errSpent ends a slot that there is no use for.
+var errSpent = errors.New("not tried again")
+
+// connKey is where a connection keeps what [dbconn.Credentials.Retired] tells.
+const connKey = "keyturn"
+
+// install makes cc, which is pgx's copy for one connect, go through the chain.
+func (ch *chain) install(ctx context.Context, cc *pgx.ConnConfig) error {
+	ch.user = hooks{
+		dial: cc.DialFunc, lookup: cc.LookupFunc, afterNetConnect: cc.AfterNetConnect,
+		onPgError: cc.OnPgError, validateConnect: cc.ValidateConnect, afterConnect: cc.AfterConnect,
+	}
+	// pgx would count the waiting for other callers' verdicts as connecting.
+	ch.timeout, cc.ConnectTimeout = cc.ConnectTimeout, 0
+	if err := ch.lay(ctx, cc); err != nil {
+		return err
+	}
+	cc.LookupFunc, cc.DialFunc = ch.lookup, ch.dial
+	cc.AfterNetConnect, cc.OnPgError = ch.afterNetConnect, ch.onPgError
+	cc.ValidateConnect, cc.AfterConnect = ch.validateConnect, ch.afterConnect
+	return nil
+}
+
+// lay makes the list of attempts: all of one address, then all of the next. Names
+// are looked up here, once.
+func (ch *chain) lay(ctx context.Context, cc *pgx.ConnConfig) error {
+	servers := append([]*pgconn.FallbackConfig{{Host: cc.Host, Port: cc.Port, TLSConfig: cc.TLSConfig}}, cc.Fallbacks...)
+	known := make(map[string]lookup, 1)
+	var list []*pgconn.FallbackConfig
+	add := func(server *pgconn.FallbackConfig, address string, times int) {
+		for i := range times {
+			list = append(list, server)
+			ch.slots = append(ch.slots, slot{address, i == 0})
+		}
+	}
+	var failed error
+	for _, server := range servers {
+		if network, address := pgconn.NetworkAddress(server.Host, server.Port); network == "unix" {
+			add(server, address, slotsEach)
+			continue
+		}
+		found, ok := known[server.Host]
+		if !ok {
+			found.host = server.Host
+			found.answers, found.err = ch.resolve(ctx, server.Host)
+			known[server.Host] = found
+		}
+		if found.err != nil {
+			// pgx gets to know, and reports it beside what the others say.
+			failed = found.err
+			list = append(list, server)
+			ch.lookups = append(ch.lookups, found)
+			continue
+		}
+		for _, answer := range found.answers {
+			host, port, err := net.SplitHostPort(answer)
+			address := net.JoinHostPort(host, port)
+			if err != nil {
+				_, address = pgconn.NetworkAddress(answer, server.Port)
+			}
+			add(server, address, slotsEach)
+			for range slotsEach {
+				ch.lookups = append(ch.lookups, lookup{host: server.Host, answers: []string{answer}})
+			}
+		}
+	}
+	if len(ch.slots) == 0 {
+		return fmt.Errorf("postgres: the host of secret %q cannot be looked up: %w", ch.source.SecretID(), failed)
+	}
+	cc.Host, cc.Port, cc.TLSConfig, cc.Fallbacks = list[0].Host, list[0].Port, list[0].TLSConfig, list[1:]
+	return nil
+}
+
+func (ch *chain) resolve(ctx context.Context, host string) ([]string, error) {
+	if ch.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, ch.timeout)
+		defer cancel()
+	}
+	answers, err := ch.user.lookup(ctx, host)
+	if err == nil && len(answers) == 0 {
+		err = fmt.Errorf("no address for host %q", host)
+	}
+	return answers, err
+}
+
+// lookup gives pgx what was looked up already: one address for each slot.
+func (ch *chain) lookup(ctx context.Context, host string) ([]string, error) {
+	if ch.over.Load() || len(ch.lookups) == 0 || ch.lookups[0].host != host {
+		return ch.user.lookup(ctx, host)
+	}
+	answer := ch.lookups[0]
+	ch.lookups = ch.lookups[1:]
+	return answer.answers, answer.err
+}
+
+// begin asks for what to log in with first, before pgx has begun: the error of a
+// secret that cannot be read is then the caller's as it is.
+func (ch *chain) begin(ctx context.Context) error {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	return ch.step(ctx, ch.slots[0].address)
+}
+
+// step begins a walk to the address, or goes one on. The caller holds ch.mu, which
+// nobody else wants but a guard that is not set.
+func (ch *chain) step(ctx context.Context, address string) error {
+	if ch.walk == nil {
+		ch.walk = ch.source.Walk(ch.server, address)
+	}
+	login, err := ch.walk.Next(ctx)
+	if err != nil {
+		return err
+	}
+	ch.login, ch.open, ch.again = login, true, false
+	// pgx has no hook for a connect that fails, and one that fails before it
+	// dials would keep what it has taken of MaxConcurrentLogins.
+	if ch.timeout > 0 {
+		ch.guard = time.AfterFunc(2*ch.timeout, func() { ch.ended(context.Background(), errSpent) })
+	}
+	return nil
+}
+
+// ended tells the walk how the login has ended, if it has not been told.
+func (ch *chain) ended(ctx context.Context, err error) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	ch.done(ctx, err)
+}
+
+// done is ended for those who hold ch.mu.
+func (ch *chain) done(ctx context.Context, err error) {
+	if !ch.open {
+		return
+	}
+	if ch.guard != nil {
+		ch.guard.Stop()
+	}
+	ch.open = false
+	ch.again = ch.walk.Done(ctx, err)
+}
+
+// forget takes the password of an attempt that is over out of the configuration:
+// pgx's error has that with it. The caller is one of pgx's hooks.
+func (ch *chain) forget() {
+	if ch.cfg != nil {
+		ch.cfg.Password = ""
+	}
+}
+
+// dial is DialFunc: the beginning of an attempt, and the end of the one before it.
+func (ch *chain) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if ch.over.Load() {
+		return ch.user.dial(ctx, network, address) // to cancel a query
+	}
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	i := ch.next
+	ch.next++
+	ch.forget()
+	if ch.disguise != nil {
+		ch.disguise.Code = invalidPassword
+		ch.disguise = nil
+	}
+	switch {
+	case i == 0 && ch.open: // begin has asked
+	case i >= len(ch.slots):
+		// pgx returns to a server that let it in, but that it does not prefer:
+		// the credentials are those that it accepted a moment ago.
+	default:
+		ch.done(ctx, errSpent) // it ended in a way that has no hook
+		if !ch.slots[i].first && !ch.again {
+			return nil, errSpent
+		}
+		if ch.slots[i].first {
+			ch.walk = nil
+		}
+		if err := ch.step(ctx, address); err != nil {
+			return nil, err
+		}
+	}
+	return ch.connect(ctx, network, address)
+}
+
+// connect opens the network connection, with what is left of the time for the
+// attempt as its deadline.
+func (ch *chain) connect(ctx context.Context, network, address string) (net.Conn, error) {
+	if ch.timeout <= 0 {
+		conn, err := ch.user.dial(ctx, network, address)
+		if err != nil {
+			ch.done(ctx, err)
+		}
+		return conn, err
+	}
+	deadline := time.Now().Add(ch.timeout)
+	bounded, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	conn, err := ch.user.dial(bounded, network, address)
+	if err == nil {
+		err = conn.SetDeadline(deadline)
+	}
+	if err != nil {
+		ch.done(ctx, err)
+		return nil, err
+	}
+	return conn, nil
+}
+
+func (ch *chain) afterNetConnect(ctx context.Context, cfg *pgconn.Config, conn net.Conn) (net.Conn, error) {
+	if ch.user.afterNetConnect != nil {
+		var err error
+		if conn, err = ch.user.afterNetConnect(ctx, cfg, conn); err != nil {
+			return conn, err
+		}
+	}
+	ch.cfg = cfg
+	cfg.User, cfg.Password = ch.login.Username, ch.login.Password()
+	return conn, nil
+}
+
+func (ch *chain) onPgError(conn *pgconn.PgConn, e *pgconn.PgError) bool {
+	goOn := ch.user.onPgError == nil || ch.user.onPgError(conn, e)
+	if ch.over.Load() {
+		return goOn
+	}
+	// Of its own: e is about to change, and an event may be read any time.
+	told := *e
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	ch.done(context.Background(), &told)
+	ch.forget()
+	if ch.again && e.Code == invalidPassword {
+		ch.disguise = e
+		e.Code = invalidAuthorization
+		return false
+	}
+	return goOn
+}
+
+func (ch *chain) validateConnect(ctx context.Context, conn *pgconn.PgConn) error {
+	ch.ended(ctx, nil)
+	conn.CustomData()[connKey] = ch.login
+	if ch.user.validateConnect != nil {
+		return ch.user.validateConnect(ctx, conn)
+	}
+	return nil
+}
+
+func (ch *chain) afterConnect(ctx context.Context, conn *pgconn.PgConn) error {
+	ch.over.Store(true)
+	if err := conn.Conn().SetDeadline(time.Time{}); err != nil {
+		return err
+	}
+	if ch.user.afterConnect != nil {
+		return ch.user.afterConnect(ctx, conn)
+	}
+	return nil
+}
