@@ -29,14 +29,14 @@ type Cache struct {
 	done   context.Context
 	cancel context.CancelFunc
 
-	clients  sync.Map      // Region -> API: what Options.ClientFor returned
+	clients  sync.Map      // Region -> *made: what Options.ClientFor returned
 	number   atomic.Uint64 // of the last flight that was started
 	counters counters
 	changes  *queue.Queue[change] // for OnChange: whoever found a change calls it
 
 	// mu protects following, and writes to table. An entry's mu may be held
 	// when it is taken; with it held an entry's is only tried for.
-	mu        sync.Mutex
+	mu      sync.Mutex
 	ring    []*entry          // all entries, in the order in which eviction looks at them
 	hand    int               // where it looks next
 	arns    map[string]*entry // full ARN -> the entry of the name that was found to mean it

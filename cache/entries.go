@@ -24,8 +24,10 @@ func (c *Cache) read(k key, f func(*entry) (*Secret, error)) (*Secret, error) {
 func (e *entry) do(f func(*entry) (*Secret, error)) (*Secret, error) {
 	leader := e.leader.Load()
 	if leader == nil {
+		defer e.tellChange()
 		return f(e)
 	}
+	defer leader.tellChange()
 	s, err := f(leader)
 	// The name may mean another secret by now, of the same name but another ARN.
 	if err == errMoved || err == nil && !e.cache.same(s.arn, e.key.id) { //nolint:errorlint // As above.
@@ -58,15 +60,10 @@ func (c *Cache) entry(k key) *entry {
 		c.table.Store(t)
 	}
 	// What was read by the secret's name answers for its ARN.
-	if leader := c.arns[k.id]; leader != nil && k.version == "" {
-		if k.stage != "" {
-			leader = t.find(key{id: leader.key.id, stage: k.stage})
-		}
-		if leader != nil && leader.arn == k.id {
-			leader.followers = append(leader.followers, e)
-			e.leader.Store(leader)
-			e.last.Store(leader.last.Load())
-		}
+	if leader := c.readerLocked(k); leader != nil && k.version == "" && leader.leader.Load() == nil {
+		leader.followers = append(leader.followers, e)
+		e.leader.Store(leader)
+		e.last.Store(leader.last.Load())
 	}
 	return e
 }
@@ -102,27 +99,93 @@ func (c *Cache) evictLocked() bool {
 }
 
 // found takes note of what the entry's secret ID was found to mean, and tells
-// those that it answers for what is known now.
-func (c *Cache) found(e *entry, arn string) {
+// those that it answers for what is known now. It returns what has changed for
+// them, if it has. The caller holds e.mu.
+func (c *Cache) found(e *entry, arn string) (ch *change) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if arn != "" && arn != e.arn {
 		c.disownLocked(e)
 		e.arn = arn
 	}
-	if e.arn != "" && e.arn != e.key.id && e.key.version == "" {
-		if e.key.stage == "" && c.arns[e.arn] == nil {
-			c.arns[e.arn] = e
-		}
-		// What was read by the ARN alone until now.
-		if f := c.table.Load().find(key{id: e.arn, stage: e.key.stage}); f != nil && f.leader.Load() == nil && f.follow(e) {
-			e.followers = append(e.followers, f)
+	if e.arn != "" && e.key.version == "" {
+		ch = c.linkLocked(e)
+	}
+	if e.leader.Load() == nil {
+		o := e.last.Load()
+		for _, f := range e.followers {
+			f.last.Store(o)
 		}
 	}
-	o := e.last.Load()
-	for _, f := range e.followers {
-		f.last.Store(o)
+	return ch
+}
+
+// linkLocked has one entry read for all that were found to mean the same secret:
+// the one of its name, if there is one. What cannot be linked now, because it is
+// at a read, is when that has ended.
+func (c *Cache) linkLocked(e *entry) (ch *change) {
+	reader := c.readerLocked(key{id: e.arn, stage: e.key.stage})
+	switch {
+	case reader == nil && e.key.id != e.arn && e.key.stage == "":
+		c.arns[e.arn] = e
+	case reader != nil && reader != e && !isARN(e.key.id) && e.key.stage == "" && reader.mu.TryLock():
+		// Until now an ARN without its end has read for the whole one.
+		c.arns[e.arn] = e
+		for _, f := range reader.followers {
+			f.leader.Store(e)
+		}
+		e.followers, reader.followers = append(e.followers, reader.followers...), nil
+		ch = c.followLocked(reader, e)
+		reader.mu.Unlock()
+	case reader != nil && reader != e && isARN(e.key.id) && reader.mu.TryLock():
+		ch = c.followLocked(e, reader)
+		reader.mu.Unlock()
 	}
+	// What was read by the ARN alone until now.
+	if f := c.table.Load().find(key{id: e.arn, stage: e.key.stage}); f != nil && f != e && e.leader.Load() == nil && f.mu.TryLock() {
+		if other := c.followLocked(f, e); other != nil {
+			ch = other
+		}
+		f.mu.Unlock()
+	}
+	return ch
+}
+
+// readerLocked returns the entry that reads for the full ARN in k, or nil.
+func (c *Cache) readerLocked(k key) *entry {
+	reader := c.arns[k.id]
+	if reader != nil && k.stage != "" {
+		reader = c.table.Load().find(key{id: reader.key.id, stage: k.stage})
+	}
+	if reader == nil || reader.arn != k.id {
+		return nil
+	}
+	return reader
+}
+
+// followLocked makes leader read for f, if f is not at a read. Both know the same
+// secret: the later word counts. It returns what that changes for one of them, if
+// it does. The caller holds the mu of both.
+func (c *Cache) followLocked(f, leader *entry) (ch *change) {
+	if f.flight != nil || f.gone || leader.gone || f.leader.Load() != nil || leader.leader.Load() != nil {
+		return nil
+	}
+	own, theirs := f.last.Load(), leader.last.Load()
+	switch {
+	case own == nil || own.flight <= leader.floor:
+	case theirs != nil && theirs.flight >= own.flight:
+		ch = changed(f.key, own, theirs)
+	case own.fail == nil:
+		ch = changed(leader.key, theirs, own)
+		leader.last.Store(own)
+	}
+	leader.followers = append(append(leader.followers, f), f.followers...)
+	for _, other := range leader.followers {
+		other.leader.Store(leader)
+		other.last.Store(leader.last.Load())
+	}
+	f.followers = nil
+	return ch
 }
 
 // part makes an entry answer for itself.

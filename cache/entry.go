@@ -27,6 +27,10 @@ type entry struct {
 	used   atomic.Bool // read since eviction last looked
 	warned atomic.Bool // that its value is served beyond its TTL
 
+	// change is what a flight found out in serverless mode, for the next reader
+	// to tell OnChange.
+	change atomic.Pointer[change]
+
 	mu     sync.Mutex // protects following; never held across I/O
 	gone   bool       // evicted: it must not be read for any more
 	flight *flight    // under way, or nil: one at a time
@@ -39,6 +43,7 @@ type outcome struct {
 	began  time.Time // its start
 	secret *Secret   // what it read; if it failed, what the one before it left
 	prior  *Secret   // the version that was held before that one
+	left   uint64    // the number of the flight that saw prior replaced
 	fail   *failure  // why it failed, or nil
 
 	aging time.Duration // the age from which the secret wants to be refreshed
@@ -136,42 +141,42 @@ func (e *entry) get(ctx context.Context) (*Secret, error) {
 	if c.closed.Load() {
 		return nil, ErrClosed
 	}
-	if s := e.sibling(); s != nil {
-		return s, nil
+	own := e.last.Load()
+	o := own
+	if better := e.sibling(own); better != nil {
+		o = better
 	}
-	o := e.last.Load()
 	state := e.state(o)
 	if state == Fresh || state == Aging {
 		e.touch() // and not at the read that makes the entry, which may be the last
 		if state == Aging {
-			e.refreshBehind(ctx, o)
+			e.refreshBehind(ctx, own)
 		}
 		return o.secret, nil
 	}
-	floor := e.believed()
-	w := want{
-		op: opGet,
-		// The next outcome will do, whoever caused it.
-		held:  func(now *outcome) bool { return now != o },
-		joins: func(f *flight) bool { return f.number > floor },
-	}
+	var w want
 	switch state {
 	case Failing, Expired:
 		patience := c.opts.StaleWait
 		if state == Failing || patience < 0 {
-			if e.pausing(o) || e.refreshBehind(ctx, o) {
+			if e.pausing(own) || e.refreshBehind(ctx, own) {
 				return e.stale(ctx, o), nil
 			}
-			patience = e.patience(o)
+			patience = e.patience(own)
 		}
 		w.stale, w.patience = o, patience
 	case Dead:
 		// A failure is held for its back-off: a wrong name in a hot path must
 		// not become an API bill.
-		if e.pausing(o) {
-			return nil, o.fail.err
+		if e.pausing(own) {
+			return nil, e.named(own.fail.err)
 		}
 	}
+	floor := e.believed()
+	w.op = opGet
+	// The next outcome will do, whoever caused it.
+	w.held = func(now *outcome) bool { return now != own }
+	w.joins = func(f *flight) bool { return f.number > floor }
 	return e.wait(ctx, w)
 }
 
@@ -184,7 +189,7 @@ func (e *entry) patience(o *outcome) time.Duration {
 	if wait < 0 {
 		wait = time.Second
 	}
-	if o.fail != nil {
+	if o != nil && o.fail != nil {
 		wait <<= min(o.fail.slow, 16)
 	}
 	return min(wait, e.cache.opts.FetchTimeout)
@@ -202,16 +207,16 @@ func (e *entry) stale(ctx context.Context, o *outcome) *Secret {
 	return o.secret
 }
 
-// sibling returns a version that the entry of AWSCURRENT has, and that answers
-// for this entry too, or nil. Contents of versions never change, so a version
-// answers for its ID; and one that AWSCURRENT has left is the one that
-// AWSPREVIOUS went to. Neither is trusted beyond TTL after the read that showed
-// it: access may have ended, and another rotation may have followed.
-func (e *entry) sibling() *Secret {
+// sibling returns what the entry of AWSCURRENT knows better than this one does
+// itself, or nil. Contents of versions never change, so a version answers for its
+// ID; and the one that AWSCURRENT has left is where AWSPREVIOUS went, whatever was
+// read of that before. Neither is fresh beyond TTL after the read that showed it:
+// access may have ended, and another rotation may have followed.
+func (e *entry) sibling(own *outcome) *outcome {
 	if e.key.version == "" && e.key.stage != Previous {
 		return nil
 	}
-	current := e.cache.table.Load().find(key{id: e.key.id})
+	current := e.cache.current(e.key.id)
 	if current == nil {
 		return nil
 	}
@@ -219,22 +224,37 @@ func (e *entry) sibling() *Secret {
 	if o == nil {
 		return nil
 	}
-	for _, s := range []*Secret{o.prior, o.secret} {
-		switch {
-		case s == nil || e.cache.clock.Since(s.fetched) >= e.cache.opts.TTL:
-		case e.key.version != "" && s.versionID == e.key.version:
-			return s
-		case e.key.stage == Previous && s == o.prior && e.older(o):
-			return s
+	if e.key.stage == Previous {
+		if o.prior == nil || own != nil && own.flight > o.left {
+			return nil
+		}
+		return e.borrowed(o.prior, own)
+	}
+	for _, s := range []*Secret{o.secret, o.prior} {
+		if s != nil && s.versionID == e.key.version && (own == nil || own.secret == nil || own.secret.fetched.Before(s.fetched)) {
+			return e.borrowed(s, own)
 		}
 	}
 	return nil
 }
 
-// older reports whether what this entry has was read before the outcome o.
-func (e *entry) older(o *outcome) bool {
-	own := e.last.Load()
-	return own == nil || own.began.Before(o.began)
+// borrowed returns the outcome of a flight that this entry did not make.
+func (e *entry) borrowed(s *Secret, own *outcome) *outcome {
+	o := &outcome{secret: s, aging: e.cache.opts.TTL}
+	if own != nil {
+		o.fail = own.fail
+	}
+	return o
+}
+
+// current returns the entry of AWSCURRENT, or nil if nobody has read that.
+func (c *Cache) current(id string) *entry {
+	if e := c.table.Load().find(key{id: id}); e != nil {
+		return e
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.arns[id]
 }
 
 // refreshBehind has the value refreshed and waits for nothing. It reports false if
@@ -252,7 +272,7 @@ func (e *entry) refreshBehind(ctx context.Context, o *outcome) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if !e.gone && e.flight == nil && e.last.Load() == o {
-		if o.fail != nil {
+		if o != nil && o.fail != nil {
 			o.fail.retried.Store(true)
 		}
 		e.startLocked(ctx, opGet)
@@ -355,7 +375,6 @@ func (e *entry) wait(ctx context.Context, w want) (*Secret, error) {
 				if c.closed.Load() {
 					return nil, ErrClosed
 				}
-				f.tellChange(c)
 				return e.result(ctx, w.op, o)
 			}
 		case gaveUp:
@@ -425,21 +444,28 @@ func (e *entry) await(ctx context.Context, w want, f *flight) ending {
 	case <-e.cache.done.Done():
 		ended = closed
 	}
-	e.mu.Lock()
-	f.waiters--
-	if ended != gaveUp || f.waiters > 0 || !e.cache.clock.Both() {
-		e.mu.Unlock()
-		return ended
-	}
-	// Nothing may go on behind the last reader.
 	var err error
 	if slow {
 		err = fmt.Errorf("no answer within %v, and in serverless mode nothing goes on behind a read", w.patience)
 	}
-	log := e.leaveLocked(f, err)
+	e.leave(f, err)
+	return ended
+}
+
+// leave takes one of those who wait off a flight. Behind the last one nothing may
+// go on in serverless mode: the flight ends, and counts as failed if err is not nil.
+func (e *entry) leave(f *flight, err error) {
+	if f == nil {
+		return
+	}
+	e.mu.Lock()
+	f.waiters--
+	log := func() {}
+	if f.waiters == 0 && e.cache.clock.Both() {
+		log = e.leaveLocked(f, err)
+	}
 	e.mu.Unlock()
 	log()
-	return ended
 }
 
 // result is what a call returns that takes the outcome for its answer: a forced
@@ -451,7 +477,7 @@ func (e *entry) result(ctx context.Context, op op, o *outcome) (*Secret, error) 
 	case op == opGet && e.state(o) != Dead:
 		return e.stale(ctx, o), nil
 	}
-	return nil, o.fail.err
+	return nil, e.named(o.fail.err)
 }
 
 // gaveUp returns the error of a reader whose context has ended. What the service
@@ -482,18 +508,6 @@ func (e *entry) retire() bool {
 		return false
 	}
 	e.gone = true
-	return true
-}
-
-// follow makes the entry leave its reads to leader, unless it is at one.
-func (e *entry) follow(leader *entry) bool {
-	if !e.mu.TryLock() {
-		return false
-	}
-	defer e.mu.Unlock()
-	if e.flight != nil {
-		return false
-	}
-	e.leader.Store(leader)
+	e.last.Store(nil) // a Handle that has it must not go its own way with that
 	return true
 }

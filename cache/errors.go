@@ -126,6 +126,7 @@ func deniedAdvice(secretID, message string) string {
 		{"service control policy", "a service control policy of the organization"},
 		{"resource control policy", "a resource control policy of the organization"},
 		{"session policy", "the session policy that the role was assumed with"},
+		{"sessions policy", "the session policy that the role was assumed with"},
 		{"VPC endpoint policy", "the policy of the VPC endpoint"},
 	} {
 		if strings.Contains(message, known.words) {
@@ -133,8 +134,11 @@ func deniedAdvice(secretID, message string) string {
 			break
 		}
 	}
+	if strings.HasPrefix(action, "kms:") && policy == "the resource policy on the secret" {
+		policy = "the KMS key policy"
+	}
 	switch {
-	case strings.Contains(message, "KMS") || strings.HasPrefix(action, "kms:"):
+	case strings.HasPrefix(message, "Access to KMS is not allowed") || policy == "" && strings.HasPrefix(action, "kms:"):
 		return fmt.Sprintf("the KMS key policy denies it: allow kms:Decrypt on the key of %s to the caller, in the key's policy or "+
 			"in the caller's identity policy where the key's leaves it to that; in another account in both, and the key must not be aws/secretsmanager", secretID)
 	case policy != "" && strings.Contains(message, "explicit deny"):
@@ -148,17 +152,22 @@ func deniedAdvice(secretID, message string) string {
 }
 
 // serviceError returns the error that Secrets Manager answered with, if err is
-// one. One that another service answered with, when the SDK fetched the caller's
-// credentials from it, is not.
+// one. What another service answered with, or some endpoint, when the SDK fetched
+// the caller's credentials from it, is not: the SDK's errors have the name of the
+// service, and the answer, wrapped around what the service says.
 func serviceError(err error) (smithy.APIError, bool) {
 	if _, ok := errors.AsType[*rejection](err); ok {
 		return nil, false
 	}
-	outer, ok := errors.AsType[*smithy.OperationError](err)
-	for inner := outer; ok; {
-		if inner, ok = errors.AsType[*smithy.OperationError](inner.Err); ok && inner.ServiceID != outer.ServiceID {
+	if outer, ok := errors.AsType[*smithy.OperationError](err); ok {
+		if inner, ok := errors.AsType[*smithy.OperationError](outer.Err); ok && inner.ServiceID != outer.ServiceID {
 			return nil, false
 		}
+		answer, ok := errors.AsType[*smithyhttp.ResponseError](err)
+		if !ok {
+			return nil, false
+		}
+		err = answer
 	}
 	return errors.AsType[smithy.APIError](err)
 }
@@ -183,11 +192,11 @@ func (e *entry) fail(op op, began time.Time, err error) *Error {
 	return failed
 }
 
-// named returns an error of the entry that reads for this one under this one's
-// name.
+// named returns an error under this entry's name: the one that read for it may
+// have another.
 func (e *entry) named(err error) error {
 	failed, ok := err.(*Error) //nolint:errorlint // Reads return it bare.
-	if !ok {
+	if !ok || failed.SecretID == e.key.id {
 		return err
 	}
 	renamed := *failed

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -118,21 +117,27 @@ func (e *entry) fetch(ctx context.Context, began time.Time, k key) answer {
 	return a
 }
 
-// replicated reports whether s, from another Region, is the secret that is held,
-// if one is: another one may have the same name there.
+// replicated reports whether s, from another Region, is the secret that the ID is
+// known to mean, if it is: another one may have the same name there.
 func (e *entry) replicated(s *Secret) bool {
-	o := e.last.Load()
-	if o == nil || o.secret == nil {
-		return true
+	c := e.cache
+	c.mu.Lock()
+	home := e.arn
+	if current := c.table.Load().find(key{id: e.key.id}); home == "" && current != nil {
+		home = current.arn
 	}
-	there, ok := inRegion(o.secret.arn, arnRegion(s.arn))
-	return s.arn == o.secret.arn || ok && s.arn == there
+	c.mu.Unlock()
+	there, ok := inRegion(home, arnRegion(s.arn))
+	return home == "" || s.arn == home || ok && s.arn == there
 }
 
 // call makes one call, and leaves time for so many others.
 func (e *entry) call(ctx context.Context, api API, k key, began time.Time, others int, optFns ...func(*secretsmanager.Options)) answer {
 	if k.id == "" {
 		return answer{err: errors.New("the secret ID is empty; give the name or the ARN of a secret")}
+	}
+	if err := ctx.Err(); err != nil {
+		return answer{err: err} // left by all who waited
 	}
 	deadline, _ := ctx.Deadline()
 	timeout := time.Until(deadline) / time.Duration(1+others)
@@ -178,7 +183,7 @@ func accept(k key, s *Secret) answer {
 		return answer{err: errors.New("the service's answer names no version")}
 	case k.version != "" && s.versionID != k.version:
 		return answer{err: fmt.Errorf("the service answered with version %s", s.versionID)}
-	case isARN(k.id) && s.arn != "" && s.arn != k.id && !strings.HasPrefix(s.arn, k.id+"-"):
+	case isARN(k.id) && s.arn != "" && !means(k.id, s.arn):
 		return answer{err: fmt.Errorf("the service answered with the secret %q", s.arn)}
 	}
 	return answer{secret: s, arn: s.arn}

@@ -3,7 +3,6 @@ package cache
 import (
 	"context"
 	"math/rand/v2"
-	"sync/atomic"
 	"time"
 )
 
@@ -21,10 +20,6 @@ type flight struct {
 	// The entry's mu protects following.
 	waiters int
 	over    bool // done is closed
-
-	// change is what it found out, for the first reader to tell OnChange in
-	// serverless mode.
-	change atomic.Pointer[change]
 }
 
 // An answer is what a flight brought.
@@ -71,16 +66,18 @@ func (e *entry) finish(f *flight, a answer) {
 func (e *entry) runWith(f *flight, ask func() answer) {
 	defer f.cancel()
 	defer context.AfterFunc(e.cache.done, f.cancel)()
-	a := answer{err: panicked("the client", nil)}
+	var a answer
+	answered := false
 	// Deferred, so that a client that panics, or ends the goroutine as a failing
 	// test does, leaves an error to the readers and not a flight without end.
 	defer func() {
-		if value := recover(); value != nil {
+		if value := recover(); !answered {
 			a = answer{err: panicked("the client", value)}
 		}
 		e.land(f, a)
 	}()
 	a = ask()
+	answered = true
 }
 
 // land ends a flight.
@@ -93,21 +90,25 @@ func (e *entry) land(f *flight, a answer) {
 	}
 	before := e.last.Load()
 	o := e.outcome(f, before, a)
+	e.flight = nil
 	var ch *change
-	believed := f.number > e.floor
-	if believed {
+	// What is held may come from a later one, by the secret's ARN.
+	if f.number > e.floor && (before == nil || before.flight < f.number) {
 		e.last.Store(o)
-		c.found(e, a.arn)
-		ch = changed(e.key, before, o)
+		merged := c.found(e, a.arn)
+		if ch = changed(e.key, before, o); ch == nil {
+			ch = merged
+		}
 	}
 	if o.fail == nil {
 		e.warned.Store(false)
 	}
 	f.outcome, f.over = o, true
-	e.flight = nil
 	if c.clock.Both() {
 		// The readers do the rest: behind them nothing may run.
-		f.change.Store(ch)
+		if ch != nil {
+			e.change.Store(ch)
+		}
 		e.mu.Unlock()
 		e.log(f.ctx, before, o)
 		close(f.done)
@@ -148,16 +149,19 @@ func (e *entry) leaveLocked(f *flight, err error) (log func()) {
 	return log
 }
 
-// tellChange tells OnChange what the flight found out, if nobody has yet.
-func (f *flight) tellChange(c *Cache) {
-	if ch := f.change.Swap(nil); ch != nil && c.opts.OnChange != nil {
-		c.changes.Post(*ch)
+// tellChange tells OnChange what a flight found out, if nobody has yet.
+func (e *entry) tellChange() {
+	if e.change.Load() == nil {
+		return
+	}
+	if ch := e.change.Swap(nil); ch != nil && e.cache.opts.OnChange != nil {
+		e.cache.changes.Post(*ch)
 	}
 }
 
 // changed returns the change from before to o that OnChange hears of, or nil.
 func changed(k key, before, o *outcome) *change {
-	if before == nil || before.secret == nil || before.secret.versionID == o.secret.versionID ||
+	if before == nil || before.secret == nil || o.secret == nil || before.secret.versionID == o.secret.versionID ||
 		k.stage != "" || k.version != "" {
 		return nil
 	}
@@ -169,12 +173,12 @@ func (e *entry) outcome(f *flight, before *outcome, a answer) *outcome {
 	c := e.cache
 	o := &outcome{flight: f.number, began: f.began, secret: a.secret, aging: c.aging()}
 	if before != nil {
-		o.prior = before.prior
+		o.prior, o.left = before.prior, before.left
 		switch {
 		case a.secret == nil:
 			o.secret, o.aging = before.secret, before.aging
 		case before.secret != nil && before.secret.versionID != a.secret.versionID:
-			o.prior = before.secret
+			o.prior, o.left = before.secret, f.number
 			c.counters.changes.Add(1)
 		}
 	}
@@ -183,7 +187,7 @@ func (e *entry) outcome(f *flight, before *outcome, a answer) *outcome {
 		if before != nil && before.fail != nil {
 			o.fail.count = before.fail.count
 		}
-		o.fail.pause, o.fail.stale = backoff(o.fail.count, o.fail.err.Transient && e.state(o) != Dead)
+		o.fail.pause, o.fail.stale = backoff(o.fail.count, e.longest(o))
 		o.fail.count++
 		c.counters.failures.Add(1)
 		if a.secret != nil {
@@ -212,23 +216,33 @@ func (c *Cache) aging() time.Duration {
 	return ttl*3/4 + rand.N(ttl/10+1)
 }
 
-// The back-off between the reads of an entry that fails. Where there is no value
-// meanwhile it is the shorter one.
+// The back-off between the reads of an entry that fails. It ends sooner where it
+// keeps a value from readers who have none: a service that fails answers again any
+// moment, a policy is mended by people.
 const (
-	firstBackoff = time.Second
-	lastBackoff  = time.Minute
-	deadBackoff  = 8 * time.Second
+	firstBackoff  = time.Second
+	lastBackoff   = time.Minute
+	coldBackoff   = 8 * time.Second
+	deniedBackoff = 30 * time.Second
 )
+
+// longest returns the longest back-off after such an outcome.
+func (e *entry) longest(o *outcome) time.Duration {
+	switch {
+	case !o.fail.err.Transient:
+		return deniedBackoff
+	case e.state(o) == Dead:
+		return coldBackoff
+	}
+	return lastBackoff
+}
 
 // backoff returns the pause after so many failures before this one, spread over
 // half of itself so that fleets do not ask together, and what it can be at most.
-func backoff(failures int, held bool) (pause, most time.Duration) {
-	d := lastBackoff
+func backoff(failures int, longest time.Duration) (pause, most time.Duration) {
+	d := longest
 	if failures < 6 { // 1 s, 2 s, .. 32 s
-		d = firstBackoff << failures
-	}
-	if !held {
-		d = min(d, deadBackoff)
+		d = min(firstBackoff<<failures, longest)
 	}
 	return d/2 + rand.N(d*2/5), d
 }

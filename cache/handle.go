@@ -55,10 +55,9 @@ func (h *Handle) Peek() (*Secret, bool) {
 	if s := e.fresh(); s != nil {
 		return s, true
 	}
-	return e.peek()
-}
-
-func (e *entry) peek() (*Secret, bool) {
+	if e.last.Load() == nil {
+		e = h.found()
+	}
 	o := e.last.Load()
 	if e.cache.closed.Load() {
 		return nil, false
@@ -86,6 +85,9 @@ type Status struct {
 // nothing. A program is healthy as long as State is not [Dead].
 func (h *Handle) Status() Status {
 	e := h.entry.Load()
+	if e.last.Load() == nil {
+		e = h.found()
+	}
 	o := e.last.Load()
 	status := Status{State: e.state(o)}
 	if e.cache.closed.Load() {
@@ -99,7 +101,7 @@ func (h *Handle) Status() Status {
 		status.VersionID, status.Age = o.secret.versionID, e.cache.clock.Since(o.secret.fetched)
 	}
 	if o.fail != nil {
-		status.Err, status.Failures = o.fail.err, o.fail.count
+		status.Err, status.Failures = e.named(o.fail.err), o.fail.count
 	}
 	return status
 }

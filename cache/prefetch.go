@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -21,9 +20,9 @@ import (
 // What BatchGetSecretValue takes at once, and how many calls Prefetch makes at
 // the same time.
 const (
-	batchSize    = 20
-	batchCalls   = 4
-	singlesCalls = 8
+	batchSize   = 20
+	batchCalls  = 4
+	singleCalls = 8
 )
 
 // A batchAPI can read many secrets at once.
@@ -39,29 +38,43 @@ type batchAPI interface {
 // one by one. The error joins an [*Error] for each secret that there is no value
 // of; the others are held.
 func (c *Cache) Prefetch(ctx context.Context, secretIDs ...string) error {
+	run := &prefetch{cache: c, ctx: ctx, left: make(chan struct{})}
+	defer close(run.left)
 	var begun, all []ticket
+	numbers := make(map[*entry]uint64) // of the flights to wait for
+	seen := make(map[string]bool)
 	for _, id := range secretIDs {
+		if seen[id] {
+			continue
+		}
+		seen[id] = true
 		t, fresh, err := c.board(ctx, id)
 		if err != nil {
 			return err
 		}
+		defer t.entry.leave(t.held, nil)
 		if !fresh {
 			all = append(all, t)
+			numbers[t.entry] = max(numbers[t.entry], t.number)
 		}
 		if t.flight != nil {
 			begun = append(begun, t)
 		}
 	}
-	if len(begun) > 0 && !c.fly(func() { c.fetchAll(begun) }) {
+	if len(begun) > 0 && !c.fly(func() { run.fetchAll(begun) }) {
 		return ErrClosed // and so is told to whoever waits for those flights
 	}
 	var failed []error
 	for _, t := range all {
 		_, err := c.read(t.key, func(e *entry) (*Secret, error) {
+			number, ok := numbers[e]
+			if !ok {
+				number = t.number // it has moved: who reads for it now reads anew
+			}
 			return e.wait(ctx, want{
 				op:    opGet,
-				held:  func(o *outcome) bool { return o.flight >= t.number },
-				joins: func(f *flight) bool { return f.number >= t.number },
+				held:  func(o *outcome) bool { return o.flight >= number },
+				joins: func(f *flight) bool { return f.number >= number && f.number > e.believed() },
 			})
 		})
 		if errors.Is(err, ErrClosed) {
@@ -74,12 +87,37 @@ func (c *Cache) Prefetch(ctx context.Context, secretIDs ...string) error {
 	return errors.Join(failed...)
 }
 
+// A prefetch is one call of Prefetch.
+type prefetch struct {
+	cache *Cache
+	ctx   context.Context // the caller's: for no call, only to see that the caller has gone
+	left  chan struct{}   // closed when the caller waits for nothing any more
+}
+
+// take waits for a turn to call, and returns what gives it back. In serverless mode
+// it makes sure that a caller who gives up has left all its flights by then: what
+// nobody else waits for is not begun.
+func (p *prefetch) take(turn chan struct{}) (back func()) {
+	turn <- struct{}{}
+	if p.cache.clock.Both() && p.ctx.Err() != nil {
+		<-p.left
+	}
+	return func() { <-turn }
+}
+
 // A ticket is for a flight that Prefetch waits for.
 type ticket struct {
 	key    key
-	entry  *entry  // which has the flight that Prefetch has to run, or nil
-	flight *flight // that one, or nil
-	number uint64  // the flight's, or that of the last one if none was needed
+	entry  *entry  // the one for the key
+	flight *flight // the one of the entry that Prefetch has to run, or nil
+	held   *flight // the one that Prefetch is one of the waiters of, or nil
+	number uint64  // of the flight to wait for, which may be over
+}
+
+// fetch reads the secret when it has got its turn.
+func (p *prefetch) fetch(t ticket, turn chan struct{}) answer {
+	defer p.take(turn)()
+	return t.entry.fetch(t.flight.ctx, t.flight.began, t.entry.key)
 }
 
 // board finds out which flight brings the secret, and begins one if none does.
@@ -97,6 +135,7 @@ func (c *Cache) board(ctx context.Context, id string) (t ticket, fresh bool, err
 			continue // it has moved since
 		}
 		o := e.last.Load()
+		t.entry = e
 		switch {
 		case c.closed.Load():
 			err = ErrClosed
@@ -105,12 +144,15 @@ func (c *Cache) board(ctx context.Context, id string) (t ticket, fresh bool, err
 		case e.pausing(o):
 			t.number = o.flight
 		case e.flight != nil:
-			t.number = e.flight.number
+			t.number, t.held = e.flight.number, e.flight
 		case ctx.Err() != nil:
 			t.number = c.number.Load() + 1
 		default:
-			t.entry, t.flight = e, e.beginLocked(ctx, opGet)
-			t.number = t.flight.number
+			t.flight = e.beginLocked(ctx, opGet)
+			t.number, t.held = t.flight.number, t.flight
+		}
+		if t.held != nil {
+			t.held.waiters++
 		}
 		e.mu.Unlock()
 		return t, fresh, err
@@ -118,108 +160,128 @@ func (c *Cache) board(ctx context.Context, id string) (t ticket, fresh bool, err
 }
 
 // fetchAll runs the flights, as many at once as the clients can.
-func (c *Cache) fetchAll(tickets []ticket) {
-	type group struct {
-		api    batchAPI
-		optFns []func(*secretsmanager.Options)
-		region string
+func (p *prefetch) fetchAll(tickets []ticket) {
+	c := p.cache
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	turn, turnSingle := make(chan struct{}, batchCalls), make(chan struct{}, singleCalls)
+	// Each on a goroutine of its own, which waits for its turn to call: what
+	// comes after the call may wait for another secret's.
+	single := func(t ticket) {
+		wg.Go(func() {
+			t.entry.runWith(t.flight, func() answer { return t.entry.consider(t.flight, p.fetch(t, turnSingle)) })
+		})
 	}
-	groups := make(map[string]*group)
-	members := make(map[string][]ticket)
-	var singles []ticket
+	groups := make(map[string][]ticket) // by Region; of those there is one client
 	for _, t := range tickets {
 		region := arnRegion(t.entry.key.id)
 		if region == c.region {
 			region = ""
 		}
-		g := groups[region]
-		if g == nil {
-			api, optFns, err := c.source(t.entry.key.id)
-			batch, _ := api.(batchAPI)
-			if err != nil {
-				batch = nil
-			}
-			g = &group{batch, optFns, region}
-			groups[region] = g
-		}
-		if g.api == nil || t.entry.key.id == "" {
-			singles = append(singles, t)
+		if t.entry.key.id == "" {
+			single(t)
 			continue
 		}
-		members[region] = append(members[region], t)
+		groups[region] = append(groups[region], t)
 	}
-	var mu sync.Mutex // protects singles
-	var work []func()
-	for region, g := range groups {
-		for chunk := range slices.Chunk(members[region], batchSize) {
-			work = append(work, func() {
-				left := c.fetchBatch(g.api, g.optFns, chunk)
-				mu.Lock()
-				defer mu.Unlock()
-				singles = append(singles, left...)
+	for _, members := range groups {
+		api, optFns := c.batchSource(members[0].entry.key.id)
+		if api == nil {
+			for _, t := range members {
+				single(t)
+			}
+			continue
+		}
+		for chunk := range slices.Chunk(members, batchSize) {
+			wg.Go(func() {
+				for _, t := range p.fetchBatch(api, optFns, chunk, turn) {
+					single(t)
+				}
 			})
 		}
 	}
-	parallel(batchCalls, work)
-	work = nil
-	for _, t := range singles {
-		work = append(work, func() { t.entry.run(t.flight) })
-	}
-	parallel(singlesCalls, work)
 }
 
-// parallel runs the functions, so many at once, and waits for them.
-func parallel(limit int, work []func()) {
+// batchSource returns the client for a secret, if it can read many at once. One
+// that cannot be had is nobody's here: the flights find out themselves.
+func (c *Cache) batchSource(id string) (api batchAPI, optFns []func(*secretsmanager.Options)) {
+	ended := safely(func() {
+		if client, fns, err := c.source(id); err == nil {
+			api, _ = client.(batchAPI)
+			optFns = fns
+		}
+	})
+	if !ended {
+		return nil, nil
+	}
+	return api, optFns
+}
+
+// safely runs f on a goroutine of its own and waits for it. It reports false if f
+// panicked, or ended its goroutine.
+func safely(f func()) (ended bool) {
 	var wg sync.WaitGroup
-	next := make(chan func())
-	for range min(limit, len(work)) {
-		wg.Go(func() {
-			for f := range next {
-				f()
+	wg.Go(func() {
+		defer func() {
+			if recover() != nil {
+				ended = false
 			}
-		})
-	}
-	for _, f := range work {
-		next <- f
-	}
-	close(next)
+		}()
+		f()
+		ended = true
+	})
 	wg.Wait()
+	return ended
 }
 
 // fetchBatch ends the flights of a batch, with one call and one more for each
-// further page, and returns those that are to be read one by one.
-func (c *Cache) fetchBatch(api batchAPI, optFns []func(*secretsmanager.Options), tickets []ticket) (left []ticket) {
-	first := tickets[0].flight
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(first.ctx), c.opts.FetchTimeout)
-	defer cancel()
-	defer context.AfterFunc(c.done, cancel)()
-	answers := make(map[string]answer)
-	defer func() {
-		if recover() != nil {
-			left = tickets // each finds out what is the matter with the client
-		}
-	}()
-	b := batch{tickets: tickets, began: time.Now(), cache: c}
-	stop := alone(tickets, cancel)
-	err := b.read(ctx, api, optFns, answers)
-	stop()
-	if err != nil && lasting(ctx, err) {
-		err = callError(ctx, c.opts.FetchTimeout, err)
-		for _, t := range tickets {
-			if _, ok := answers[t.entry.key.id]; !ok {
-				answers[t.entry.key.id] = answer{err: err}
-			}
-		}
-	}
+// further page, and returns those that are to be read one by one. It makes its
+// calls when it has got its turn.
+func (p *prefetch) fetchBatch(api batchAPI, optFns []func(*secretsmanager.Options), tickets []ticket, turn chan struct{}) (left []ticket) {
+	answers := p.callBatch(api, optFns, tickets, turn)
+	// Each by itself, as what a program does with one of them (Validate, OnChange,
+	// a log) may take its time, or wait for another.
+	var wg sync.WaitGroup
 	for _, t := range tickets {
 		a, ok := answers[t.entry.key.id]
-		if !ok || a.err != nil && len(c.opts.Replicas) > 0 && transient(a.err) {
+		if !ok || a.err != nil && len(p.cache.opts.Replicas) > 0 && transient(a.err) {
 			left = append(left, t)
 			continue
 		}
-		t.entry.finish(t.flight, a)
+		wg.Go(func() { t.entry.finish(t.flight, a) })
 	}
+	wg.Wait()
 	return left
+}
+
+// callBatch returns what the service says of the secrets of a batch; nothing of
+// those that are to be asked for one by one.
+func (p *prefetch) callBatch(api batchAPI, optFns []func(*secretsmanager.Options), tickets []ticket, turn chan struct{}) (answers map[string]answer) {
+	c := p.cache
+	defer p.take(turn)()
+	if !slices.ContainsFunc(tickets, func(t ticket) bool { return t.flight.ctx.Err() == nil }) {
+		return nil // left by all who waited
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(tickets[0].flight.ctx), c.opts.FetchTimeout)
+	defer cancel()
+	defer context.AfterFunc(c.done, cancel)()
+	defer alone(tickets, cancel)()
+	answers = make(map[string]answer)
+	b := batch{tickets: tickets, began: time.Now(), cache: c}
+	var err error
+	if !safely(func() { err = b.read(ctx, api, optFns, answers) }) {
+		return nil // each finds out what is the matter with the client
+	}
+	if err == nil || !lasting(ctx, err) {
+		return answers
+	}
+	err = callError(ctx, c.opts.FetchTimeout, err)
+	for _, t := range tickets {
+		if _, ok := answers[t.entry.key.id]; !ok {
+			answers[t.entry.key.id] = answer{err: err}
+		}
+	}
+	return answers
 }
 
 // lasting reports whether to give up with the error of a batch, and not to read
@@ -306,7 +368,7 @@ func (b *batch) assign(value types.SecretValueEntry, answers map[string]answer) 
 	claimed := false
 	for _, t := range b.tickets {
 		id := t.entry.key.id
-		if isARN(id) && (s.arn == id || strings.HasPrefix(s.arn, id+"-") && len(s.arn) == len(id)+7) {
+		if isARN(id) && means(id, s.arn) {
 			answers[id] = accept(t.entry.key, s)
 			claimed = true
 		}
