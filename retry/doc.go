@@ -38,4 +38,14 @@
 // If the labels say that a rotation is under way, or cannot be read, Do waits for
 // its end, up to Options.Patience, without trying a password. Else it returns an
 // [*Error] at once.
+//
+// # HTTP
+//
+// [NewTransport] returns an [http.RoundTripper] that puts an API key or a bearer
+// token on the requests to one host, and finds the version that the API accepts.
+//
+// # What happens
+//
+// Options.OnEvent hears of every login, refusal, proof, quarantine and lockout, and
+// [Stats] counts them.
 package retry

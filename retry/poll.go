@@ -23,9 +23,10 @@ const (
 // walk's error. The refused passwords are not tried meanwhile.
 func (w *Walk) poll(ctx context.Context) error {
 	r := w.r
-	// Of a user that is locked out or not wanted, a rotation makes no other. A
-	// request that was not refused itself does not wait.
-	if r.eager && len(w.tried) == 0 || len(w.tried) >= maxLogins || r.opts.Patience < 0 || !w.labels.rotating() || w.lock != nil || len(w.users) > 0 {
+	if !r.eager && len(w.tried) < maxLogins && w.overtaken() {
+		return nil // what this walk saw refused is accepted now
+	}
+	if w.hopeless() {
 		return w.fail(nil)
 	}
 	if w.err == nil {
@@ -70,6 +71,27 @@ func (w *Walk) poll(ctx context.Context) error {
 			return w.fail(err)
 		}
 	}
+}
+
+// hopeless reports whether waiting for the end of a rotation would be vain.
+func (w *Walk) hopeless() bool {
+	r := w.r
+	switch {
+	case len(w.tried) >= maxLogins || r.opts.Patience < 0 || !w.labels.rotating():
+		return true
+	case w.lock != nil || len(w.users) > 0:
+		return true // of a user that is locked out or not wanted, it makes no other
+	}
+	// A request that was not refused with AWSCURRENT itself does not wait.
+	return r.eager && !w.has(w.labels.current)
+}
+
+// overtaken reports whether the target has accepted a login since the walk began to
+// read.
+func (w *Walk) overtaken() bool {
+	w.r.mu.Lock()
+	defer w.r.mu.Unlock()
+	return w.r.target.accepted != w.accepted
 }
 
 // impatient is why a walk ends that has waited long enough.

@@ -335,3 +335,30 @@ func TestPatienceEndsForAllAlike(t *testing.T) {
 		wg.Wait()
 	})
 }
+
+// A login is accepted while others look for what else there is: what they saw in
+// quarantine is good again, and nobody is told that nothing is meant for the target.
+func TestAcceptedWhileOthersLook(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, w *world) {
+		if err := w.r.Do(t.Context(), func(context.Context, *cache.Secret) error { return errRefused }); err == nil {
+			t.Fatal("Do succeeded")
+		}
+		time.Sleep(31 * time.Second)
+		probe := w.r.Walk()
+		if _, err := probe.Next(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() {
+				if err := w.r.Do(t.Context(), func(context.Context, *cache.Secret) error { return nil }); err != nil {
+					t.Errorf("Do: %v", err)
+				}
+			})
+		}
+		// The labels are read one after the other, in 5 ms each.
+		time.Sleep(16 * time.Millisecond)
+		probe.Accepted()
+		wg.Wait()
+	})
+}
