@@ -2,7 +2,6 @@ package cache
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,31 +36,6 @@ type entry struct {
 	floor  uint64     // flights up to this number are not to be believed
 }
 
-// An outcome is what a flight left behind.
-type outcome struct {
-	flight uint64    // its number
-	began  time.Time // its start
-	secret *Secret   // what it read; if it failed, what the one before it left
-	prior  *Secret   // the version that was held before that one
-	left   uint64    // the number of the flight that saw prior replaced
-	fail   *failure  // why it failed, or nil
-
-	aging time.Duration // the age from which the secret wants to be refreshed
-	quiet time.Duration // until then, by the clock's Elapsed, a read is done without a thought
-}
-
-// A failure is that of the last flight.
-type failure struct {
-	err   *Error
-	ended time.Time
-	pause time.Duration // after that, for which nobody but a forced read asks again
-	stale time.Duration // after that, longer than pause, it says nothing about the service any more
-	count int           // of flights in a row that have failed
-	slow  int           // of those, how many at the end were left because they took too long
-
-	retried atomic.Bool // the service is being asked again, behind the reads
-}
-
 // An op is what a call of the Cache wants, and what its error says.
 type op string
 
@@ -69,50 +43,6 @@ const (
 	opGet     op = "get"     // a value, if need be one that is held
 	opRefresh op = "refresh" // the service's answer
 )
-
-// A State is what a read of a secret comes to: see [Status].
-type State string
-
-// The states that a secret goes through as its value grows old.
-const (
-	Fresh   State = "fresh"   // the value is returned
-	Aging   State = "aging"   // the value is returned, and refreshed behind the reads
-	Expired State = "expired" // a read waits for a newer value, for Options.StaleWait
-	Failing State = "failing" // the value is returned although it could not be refreshed
-	Dead    State = "dead"    // there is no value that may be returned
-)
-
-// state decides, for every read there is. A value stays good until its TTL,
-// whatever became of a forced read of it. Beyond that it is better than the
-// error of a service that does not answer, but not than that of a service which
-// says that we may not have it any more.
-func (e *entry) state(o *outcome) State {
-	if o == nil || o.secret == nil {
-		return Dead
-	}
-	opts := &e.cache.opts
-	switch age := e.cache.clock.Since(o.secret.fetched); {
-	case age < opts.TTL && age < o.aging:
-		return Fresh
-	case age < opts.TTL:
-		return Aging
-	case age >= opts.TTL+opts.MaxStale:
-		return Dead
-	case o.fail == nil:
-		return Expired
-	case !o.fail.err.Transient:
-		return Dead
-	case o.fail.retried.Load() || e.cache.clock.Since(o.fail.ended) < o.fail.stale:
-		return Failing
-	}
-	// Nobody has asked for so long that the service may well answer again.
-	return Expired
-}
-
-// pausing reports whether the back-off after a failure keeps reads from asking.
-func (e *entry) pausing(o *outcome) bool {
-	return o != nil && o.fail != nil && e.cache.clock.Since(o.fail.ended) < o.fail.pause
-}
 
 // fresh returns the value if a read need not think about it, else nil. It is the
 // path of nearly every read: three loads and one look at the monotonic clock. In
@@ -159,17 +89,17 @@ func (e *entry) get(ctx context.Context) (*Secret, error) {
 	case Failing, Expired:
 		patience := c.opts.StaleWait
 		if state == Failing || patience < 0 {
-			if e.pausing(own) || e.refreshBehind(ctx, own) {
+			if e.pausing(o) || e.refreshBehind(ctx, own) {
 				return e.stale(ctx, o), nil
 			}
-			patience = e.patience(own)
+			patience = e.patience(o)
 		}
 		w.stale, w.patience = o, patience
 	case Dead:
 		// A failure is held for its back-off: a wrong name in a hot path must
 		// not become an API bill.
-		if e.pausing(own) {
-			return nil, e.named(own.fail.err)
+		if e.pausing(o) {
+			return nil, e.named(o.fail.err)
 		}
 	}
 	floor := e.believed()
@@ -205,56 +135,6 @@ func (e *entry) stale(ctx context.Context, o *outcome) *Secret {
 		}
 	}
 	return o.secret
-}
-
-// sibling returns what the entry of AWSCURRENT knows better than this one does
-// itself, or nil. Contents of versions never change, so a version answers for its
-// ID; and the one that AWSCURRENT has left is where AWSPREVIOUS went, whatever was
-// read of that before. Neither is fresh beyond TTL after the read that showed it:
-// access may have ended, and another rotation may have followed.
-func (e *entry) sibling(own *outcome) *outcome {
-	if e.key.version == "" && e.key.stage != Previous {
-		return nil
-	}
-	current := e.cache.current(e.key.id)
-	if current == nil {
-		return nil
-	}
-	o := current.last.Load()
-	if o == nil {
-		return nil
-	}
-	if e.key.stage == Previous {
-		if o.prior == nil || own != nil && own.flight > o.left {
-			return nil
-		}
-		return e.borrowed(o.prior, own)
-	}
-	for _, s := range []*Secret{o.secret, o.prior} {
-		if s != nil && s.versionID == e.key.version && (own == nil || own.secret == nil || own.secret.fetched.Before(s.fetched)) {
-			return e.borrowed(s, own)
-		}
-	}
-	return nil
-}
-
-// borrowed returns the outcome of a flight that this entry did not make.
-func (e *entry) borrowed(s *Secret, own *outcome) *outcome {
-	o := &outcome{secret: s, aging: e.cache.opts.TTL}
-	if own != nil {
-		o.fail = own.fail
-	}
-	return o
-}
-
-// current returns the entry of AWSCURRENT, or nil if nobody has read that.
-func (c *Cache) current(id string) *entry {
-	if e := c.table.Load().find(key{id: id}); e != nil {
-		return e
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.arns[id]
 }
 
 // refreshBehind has the value refreshed and waits for nothing. It reports false if
@@ -332,162 +212,6 @@ func (e *entry) believed() uint64 {
 // come in numbers.
 func (e *entry) limited(o *outcome) bool {
 	return e.cache.clock.Since(o.began) < e.cache.opts.MinRefresh
-}
-
-// A want is what a read waits for.
-type want struct {
-	op    op
-	held  func(*outcome) bool // accepts what the last flight left
-	joins func(*flight) bool  // accepts a flight that is under way
-
-	stale    *outcome      // what is returned instead when ctx ends or patience does, if not nil
-	patience time.Duration // how long a flight may take until then
-}
-
-// wait returns the result of the last flight if w accepts it, else of one that w
-// accepts: it waits out a flight that w does not, and starts one if there is
-// none. It leaves a flight to its other readers when ctx ends.
-func (e *entry) wait(ctx context.Context, w want) (*Secret, error) {
-	c := e.cache
-	for first := true; ; first = false {
-		if c.closed.Load() {
-			return nil, ErrClosed
-		}
-		f, o, err := e.join(ctx, w)
-		switch {
-		case err != nil:
-			return nil, err
-		case o != nil:
-			return e.result(ctx, w.op, o)
-		case f == nil && w.stale != nil:
-			return e.stale(ctx, w.stale), nil
-		case f == nil:
-			return nil, e.gaveUp(ctx, w.op)
-		}
-		if first {
-			c.counters.waits.Add(1)
-		}
-		switch e.await(ctx, w, f) {
-		case landed:
-			// f's own outcome, and not the entry's last: that may be a later
-			// flight's by now, and a failure where f brought what was asked for.
-			if o := f.outcome; o != nil && w.joins(f) {
-				if c.closed.Load() {
-					return nil, ErrClosed
-				}
-				return e.result(ctx, w.op, o)
-			}
-		case gaveUp:
-			if w.stale == nil {
-				return nil, e.gaveUp(ctx, w.op)
-			}
-			return e.stale(ctx, w.stale), nil
-		case closed:
-			return nil, ErrClosed
-		}
-	}
-}
-
-// join returns the last outcome if w accepts it, else the flight to wait for, as
-// one of those who do; neither if ctx has ended: a reader that has given up
-// starts no call.
-func (e *entry) join(ctx context.Context, w want) (*flight, *outcome, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.gone || e.leader.Load() != nil {
-		return nil, nil, errMoved
-	}
-	if o := e.last.Load(); o != nil && w.held(o) {
-		return nil, o, nil
-	}
-	if e.flight != nil && e.cache.clock.Stopped(e.flight.began) {
-		e.leaveLocked(e.flight, nil) // its connection did not outlive that
-	}
-	f := e.flight
-	if f == nil {
-		if ctx.Err() != nil {
-			return nil, nil, nil
-		}
-		if f = e.startLocked(ctx, w.op); f == nil {
-			return nil, nil, ErrClosed
-		}
-	}
-	f.waiters++
-	return f, nil, nil
-}
-
-// An ending is how the wait for a flight ended.
-type ending int
-
-const (
-	landed ending = iota // it is over
-	gaveUp               // ctx has ended, or patience
-	closed               // the Cache is
-)
-
-// await waits for the flight, of which the caller is one of those who wait.
-func (e *entry) await(ctx context.Context, w want, f *flight) ending {
-	var patience <-chan time.Time
-	if w.stale != nil {
-		left := w.patience - e.cache.clock.Since(f.began)
-		timer := time.NewTimer(max(left, 0))
-		defer timer.Stop()
-		patience = timer.C
-	}
-	ended, slow := landed, false
-	select {
-	case <-f.done:
-	case <-ctx.Done():
-		ended = gaveUp
-	case <-patience:
-		ended, slow = gaveUp, true
-	case <-e.cache.done.Done():
-		ended = closed
-	}
-	var err error
-	if slow {
-		err = fmt.Errorf("no answer within %v, and in serverless mode nothing goes on behind a read", w.patience)
-	}
-	e.leave(f, err)
-	return ended
-}
-
-// leave takes one of those who wait off a flight. Behind the last one nothing may
-// go on in serverless mode: the flight ends, and counts as failed if err is not nil.
-func (e *entry) leave(f *flight, err error) {
-	if f == nil {
-		return
-	}
-	e.mu.Lock()
-	f.waiters--
-	log := func() {}
-	if f.waiters == 0 && e.cache.clock.Both() {
-		log = e.leaveLocked(f, err)
-	}
-	e.mu.Unlock()
-	log()
-}
-
-// result is what a call returns that takes the outcome for its answer: a forced
-// read its failure, any other read the value that is held, if that may be.
-func (e *entry) result(ctx context.Context, op op, o *outcome) (*Secret, error) {
-	switch {
-	case o.fail == nil:
-		return o.secret, nil
-	case op == opGet && e.state(o) != Dead:
-		return e.stale(ctx, o), nil
-	}
-	return nil, e.named(o.fail.err)
-}
-
-// gaveUp returns the error of a reader whose context has ended. What the service
-// last said is a better answer than that, so it says both.
-func (e *entry) gaveUp(ctx context.Context, op op) error {
-	err := ctx.Err()
-	if o := e.last.Load(); o != nil && o.fail != nil {
-		err = fmt.Errorf("%w (the last call failed: %w)", err, o.fail.err.Err)
-	}
-	return e.fail(op, time.Now(), err)
 }
 
 // invalidate forgets what is held, and disbelieves a flight that is under way.

@@ -171,12 +171,12 @@ func changed(k key, before, o *outcome) *change {
 // outcome returns what the entry has after a flight.
 func (e *entry) outcome(f *flight, before *outcome, a answer) *outcome {
 	c := e.cache
-	o := &outcome{flight: f.number, began: f.began, secret: a.secret, aging: c.aging()}
+	o := &outcome{flight: f.number, began: f.began, secret: a.secret, read: f.number, aging: c.aging()}
 	if before != nil {
 		o.prior, o.left = before.prior, before.left
 		switch {
 		case a.secret == nil:
-			o.secret, o.aging = before.secret, before.aging
+			o.secret, o.read, o.aging = before.secret, before.read, before.aging
 		case before.secret != nil && before.secret.versionID != a.secret.versionID:
 			o.prior, o.left = before.secret, f.number
 			c.counters.changes.Add(1)

@@ -132,6 +132,49 @@ func TestPreviousReadLaterCounts(t *testing.T) {
 	})
 }
 
+// What was read of AWSPREVIOUS before AWSCURRENT was seen to move never answers
+// again: not when the better knowledge is old, and not when a read fails.
+func TestPreviousDoesNotGoBack(t *testing.T) {
+	for _, fault := range []*smtest.Error{nil, smtest.InternalServiceError, smtest.AccessDenied} {
+		oneAttempt(t, nil, func(t *testing.T, srv *smtest.Server, c *cache.Cache) {
+			previous := func() string {
+				s, err := c.GetStage(t.Context(), "prod/db", cache.Previous)
+				if err != nil {
+					return "error"
+				}
+				return s.Text()
+			}
+			srv.Put("prod/db", "v2")
+			get(t, c, "v2")
+			time.Sleep(4 * time.Minute)
+			if got := previous(); got != "v1" {
+				t.Fatalf("AWSPREVIOUS = %s", got)
+			}
+			srv.Put("prod/db", "v3")
+			if _, err := c.Refresh(t.Context(), "prod/db"); err != nil {
+				t.Fatal(err)
+			}
+			if got := previous(); got != "v2" {
+				t.Errorf("AWSPREVIOUS = %s, want v2", got)
+			}
+			// v2 was read as AWSCURRENT five minutes ago, and v1 as AWSPREVIOUS
+			// one: nothing is fresh but what is wrong.
+			time.Sleep(time.Minute)
+			srv.Inject(smtest.Fault{Err: fault})
+			for range 10 {
+				want := "v2"
+				if fault == smtest.AccessDenied {
+					want = "error"
+				}
+				if got := previous(); got != want {
+					t.Errorf("AWSPREVIOUS = %s with %v, want %s", got, fault, want)
+				}
+				time.Sleep(2 * time.Second)
+			}
+		})
+	}
+}
+
 func TestLabelsOfOnesOwn(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, srv *smtest.Server, c *cache.Cache) {
 		v1 := get(t, c, "v1")
