@@ -82,11 +82,19 @@ func (e *entry) runWith(f *flight, ask func() answer) {
 
 // land ends a flight.
 func (e *entry) land(f *flight, a answer) {
+	if report := e.settle(f, a); report != nil {
+		report()
+	}
+}
+
+// settle gives the readers of a flight its outcome. It returns what is then to be
+// told to the log and to OnChange, which may take their time, or nil.
+func (e *entry) settle(f *flight, a answer) (report func()) {
 	c := e.cache
 	e.mu.Lock()
 	if f.over {
 		e.mu.Unlock()
-		return // left; nobody waits for it
+		return nil // left; nobody waits for it
 	}
 	before := e.last.Load()
 	o := e.outcome(f, before, a)
@@ -112,13 +120,15 @@ func (e *entry) land(f *flight, a answer) {
 		e.mu.Unlock()
 		e.log(f.ctx, before, o)
 		close(f.done)
-		return
+		return nil
 	}
 	e.mu.Unlock()
 	close(f.done)
-	e.log(f.ctx, before, o) // late: a slow handler is not the readers' business
-	if ch != nil && c.opts.OnChange != nil {
-		c.changes.Post(*ch)
+	return func() {
+		e.log(f.ctx, before, o)
+		if ch != nil && c.opts.OnChange != nil {
+			c.changes.Post(*ch)
+		}
 	}
 }
 

@@ -231,17 +231,36 @@ func safely(f func()) (ended bool) {
 // calls when it has got its turn.
 func (p *prefetch) fetchBatch(api batchAPI, optFns []func(*secretsmanager.Options), tickets []ticket, turn chan struct{}) (left []ticket) {
 	answers := p.callBatch(api, optFns, tickets, turn)
-	// Each by itself, as what a program does with one of them (Validate, OnChange,
-	// a log) may take its time, or wait for another.
 	var wg sync.WaitGroup
+	var reports []func()
 	for _, t := range tickets {
 		a, ok := answers[t.entry.key.id]
-		if !ok || a.err != nil && len(p.cache.opts.Replicas) > 0 && transient(a.err) {
+		switch {
+		case !ok || a.err != nil && len(p.cache.opts.Replicas) > 0 && transient(a.err):
 			left = append(left, t)
-			continue
+		case t.entry.plain(a):
+			if report := t.entry.settle(t.flight, a); report != nil {
+				reports = append(reports, report)
+			}
+			t.flight.cancel()
+		default:
+			// By itself: it makes further calls, or the program's Validate takes
+			// its time or waits for another of them.
+			wg.Go(func() { t.entry.finish(t.flight, a) })
 		}
-		wg.Go(func() { t.entry.finish(t.flight, a) })
+	}
+	for _, report := range reports {
+		report()
 	}
 	wg.Wait()
 	return left
+}
+
+// plain reports whether an answer is taken without a look at it.
+func (e *entry) plain(a answer) bool {
+	if e.cache.clock.Both() {
+		return false // its log is written before its readers go on
+	}
+	o := e.last.Load()
+	return a.err != nil || e.cache.opts.Validate == nil && (o == nil || !movesBack(o.secret, a.secret))
 }

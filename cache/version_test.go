@@ -349,6 +349,7 @@ func TestValidateKeepsTheLastGoodVersion(t *testing.T) {
 		if status.State != cache.Failing || status.Err == nil || c.Stats().Rejections == 0 {
 			t.Errorf("Status = %+v, Stats = %+v", status, c.Stats())
 		}
+		synctest.Wait() // the log is written behind the answers
 		for _, want := range []string{"secret not read", "no host in it", "stale secret served"} {
 			if strings.Count(b.String(), want) == 0 {
 				t.Errorf("the log does not say %q:\n%s", want, &b)
