@@ -75,6 +75,33 @@ func TestCredentialsOfASecret(t *testing.T) {
 		},
 		{name: "exact keys", secret: `{"username":"u","password":"p","Password":"q","HOST":"i","host":"h"}`, want: "u p h 1234 "},
 		{name: "managed by RDS", secret: `{"username":"u","password":"p"}`, opts: &dbconn.Options{Host: "o"}, want: "u p o 1234 "},
+		{
+			name: "as AWS writes it for an instance", opts: &dbconn.Options{},
+			secret: `{"engine":"postgres","username":"u","password":"p","host":"h","port":5433,"dbname":"d","dbInstanceIdentifier":"i","ssl":true,"masterarn":"a"}`, want: "u p h 5433 d",
+		},
+		{
+			name:   "renamed keys",
+			secret: `{"user":"u","pw":"p","server":"h","tcp":"5433","db":"d","username":"x","password":"x","host":"x","port":1,"dbname":"x"}`,
+			opts:   &dbconn.Options{Keys: dbconn.Keys{Username: "user", Password: "pw", Host: "server", Port: "tcp", Database: "db"}}, want: "u p h 5433 d",
+		},
+		{
+			name: "some keys renamed", secret: `{"user":"u","password":"p","host":"h"}`,
+			opts: &dbconn.Options{Keys: dbconn.Keys{Username: "user"}}, want: "u p h 1234 ",
+		},
+		{name: "an engine in capitals", secret: `{"engine":"Postgres","username":"u","password":"p","host":"h"}`, want: "u p h 1234 "},
+		{name: "no engine", secret: `{"engine":"","username":"u","password":"p","host":"h"}`, want: "u p h 1234 "},
+		{
+			name: "another engine", secret: `{"engine":"aurora-mysql","username":"u","password":"p","host":"h"}`,
+			err: `secret "prod/db" (version VERSION): field "engine" names aurora-mysql, and this connector is for postgres; use the package for that`,
+		},
+		{
+			name: "an engine that nobody knows", secret: `{"engine":"` + sentinel + `","username":"u","password":"p","host":"h"}`,
+			err: `field "engine" names another engine`,
+		},
+		{
+			name: "a renamed key that is missing", secret: `{"username":"u","password":"p","host":"h"}`,
+			opts: &dbconn.Options{Keys: dbconn.Keys{Password: "pw"}}, err: `field "pw" is missing or empty`,
+		},
 
 		{name: "not JSON", secret: sentinel, err: `secret "prod/db" (version VERSION): not valid JSON (at byte 1)`},
 		{name: "not an object", secret: `["` + sentinel + `"]`, err: `secret "prod/db" (version VERSION): a JSON array cannot be decoded`},
@@ -100,7 +127,9 @@ func TestCredentialsOfASecret(t *testing.T) {
 				got = fmt.Sprintf("%s %s %s %d %s", c.Username, c.Password(), c.Host, c.Port, c.Database)
 				return nil
 			})
-			connector, err := dbconn.NewConnector(newCache(t, srv), "prod/db", d.driver(), test.opts)
+			driver := d.driver()
+			driver.Engines = []string{"postgres", "aurora-postgresql"}
+			connector, err := dbconn.NewConnector(newCache(t, srv), "prod/db", driver, test.opts)
 			if err != nil {
 				t.Fatal(err)
 			}

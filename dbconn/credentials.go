@@ -72,9 +72,11 @@ func decode(s *cache.Secret, keys Keys, engines []string) (Credentials, error) {
 	}
 	var c Credentials
 	password, engine := "", ""
-	for field, to := range map[string]*string{
-		keys.Username: &c.Username, keys.Password: &password, keys.Host: &c.Host, keys.Database: &c.Database, keys.Engine: &engine,
-	} {
+	texts := map[string]*string{keys.Username: &c.Username, keys.Password: &password, keys.Host: &c.Host, keys.Database: &c.Database}
+	if engines != nil {
+		texts[keys.Engine] = &engine
+	}
+	for field, to := range texts {
 		if raw := fields[field]; raw != nil && json.Unmarshal(raw, to) != nil {
 			return wrong(field, "is not a string")
 		}
@@ -85,8 +87,8 @@ func decode(s *cache.Secret, keys Keys, engines []string) (Credentials, error) {
 	if password == "" {
 		return wrong(keys.Password, "is missing or empty")
 	}
-	if engine = strings.ToLower(engine); engine != "" && engines != nil && !slices.Contains(engines, engine) {
-		return wrong(keys.Engine, fmt.Sprintf("says %q, and this connector is for %s; use the package for that engine, or another secret", engine, engines[0]))
+	if engine = strings.ToLower(engine); engine != "" && !slices.Contains(engines, engine) {
+		return wrong(keys.Engine, fmt.Sprintf("names %s, and this connector is for %s; use the package for that, or another secret", known(engine), engines[0]))
 	}
 	port, err := parsePort(fields[keys.Port])
 	if err != nil {
@@ -94,6 +96,16 @@ func decode(s *cache.Secret, keys Keys, engines []string) (Credentials, error) {
 	}
 	c.Port, c.password = port, redact.Hide(password)
 	return c, nil
+}
+
+// known returns an engine that AWS writes into secrets, and of others, which may
+// be anything, only that they are others.
+func known(engine string) string {
+	switch engine {
+	case "postgres", "aurora-postgresql", "mysql", "mariadb", "aurora-mysql", "oracle", "sqlserver", "db2", "redshift", "mongo":
+		return engine
+	}
+	return "another engine"
 }
 
 // parsePort takes a port as AWS writes it, which is either way. Absent is 0.
