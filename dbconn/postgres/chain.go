@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,6 +41,7 @@ type chain struct {
 	server  dbconn.Credentials // names the server
 	user    hooks
 	timeout time.Duration // of one attempt
+	guarded bool          // a login that is lost sight of must be given up some time
 
 	slots   []slot
 	lookups []lookup    // what LookupFunc answers, in this order
@@ -107,27 +111,34 @@ func (ch *chain) install(ctx context.Context, cc *pgx.ConnConfig) error {
 // lay makes the list of attempts: all of one address, then all of the next. Names
 // are looked up here, once.
 func (ch *chain) lay(ctx context.Context, cc *pgx.ConnConfig) error {
-	servers := append([]*pgconn.FallbackConfig{{Host: cc.Host, Port: cc.Port, TLSConfig: cc.TLSConfig}}, cc.Fallbacks...)
-	known := make(map[string]lookup, 1)
-	var list []*pgconn.FallbackConfig
-	add := func(server *pgconn.FallbackConfig, address string, times int) {
-		for i := range times {
+	first := &pgconn.FallbackConfig{Host: cc.Host, Port: cc.Port, TLSConfig: cc.TLSConfig}
+	room := slotsEach * (1 + len(cc.Fallbacks))
+	list := make([]*pgconn.FallbackConfig, 0, room)
+	ch.slots, ch.lookups = make([]slot, 0, room), make([]lookup, 0, room)
+	add := func(server *pgconn.FallbackConfig, address string) {
+		for i := range slotsEach {
 			list = append(list, server)
 			ch.slots = append(ch.slots, slot{address, i == 0})
 		}
 	}
+	var known []lookup
 	var failed error
-	for _, server := range servers {
-		if network, address := pgconn.NetworkAddress(server.Host, server.Port); network == "unix" {
-			add(server, address, slotsEach)
+	for i := range 1 + len(cc.Fallbacks) {
+		server := first
+		if i > 0 {
+			server = cc.Fallbacks[i-1]
+		}
+		if strings.HasPrefix(server.Host, "/") {
+			_, address := pgconn.NetworkAddress(server.Host, server.Port)
+			add(server, address)
 			continue
 		}
-		found, ok := known[server.Host]
-		if !ok {
-			found.host = server.Host
-			found.answers, found.err = ch.resolve(ctx, server.Host)
-			known[server.Host] = found
+		at := slices.IndexFunc(known, func(l lookup) bool { return l.host == server.Host })
+		if at < 0 {
+			at = len(known)
+			known = append(known, ch.resolve(ctx, server.Host))
 		}
+		found := known[at]
 		if found.err != nil {
 			// pgx gets to know, and reports it beside what the others say.
 			failed = found.err
@@ -135,15 +146,10 @@ func (ch *chain) lay(ctx context.Context, cc *pgx.ConnConfig) error {
 			ch.lookups = append(ch.lookups, found)
 			continue
 		}
-		for _, answer := range found.answers {
-			host, port, err := net.SplitHostPort(answer)
-			address := net.JoinHostPort(host, port)
-			if err != nil {
-				_, address = pgconn.NetworkAddress(answer, server.Port)
-			}
-			add(server, address, slotsEach)
+		for i, answer := range found.answers {
+			add(server, addressOf(answer, server.Port))
 			for range slotsEach {
-				ch.lookups = append(ch.lookups, lookup{host: server.Host, answers: []string{answer}})
+				ch.lookups = append(ch.lookups, lookup{host: server.Host, answers: found.answers[i : i+1 : i+1]})
 			}
 		}
 	}
@@ -154,8 +160,21 @@ func (ch *chain) lay(ctx context.Context, cc *pgx.ConnConfig) error {
 	return nil
 }
 
-func (ch *chain) resolve(ctx context.Context, host string) ([]string, error) {
-	if ch.timeout > 0 {
+// addressOf returns what pgx dials for an answer of a lookup, which may name a port.
+func addressOf(answer string, port uint16) string {
+	if _, err := netip.ParseAddr(answer); err != nil {
+		if host, port, err := net.SplitHostPort(answer); err == nil {
+			return net.JoinHostPort(host, port)
+		}
+	}
+	_, address := pgconn.NetworkAddress(answer, port)
+	return address
+}
+
+// resolve looks a host up, within the time of one attempt. For an address that
+// takes none.
+func (ch *chain) resolve(ctx context.Context, host string) lookup {
+	if _, err := netip.ParseAddr(host); err != nil && ch.timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, ch.timeout)
 		defer cancel()
@@ -164,7 +183,7 @@ func (ch *chain) resolve(ctx context.Context, host string) ([]string, error) {
 	if err == nil && len(answers) == 0 {
 		err = fmt.Errorf("no address for host %q", host)
 	}
-	return answers, err
+	return lookup{host, answers, err}
 }
 
 // lookup gives pgx what was looked up already: one address for each slot.
@@ -198,7 +217,7 @@ func (ch *chain) step(ctx context.Context, address string) error {
 	ch.login, ch.open, ch.again = login, true, false
 	// pgx has no hook for a connect that fails, and one that fails before it
 	// dials would keep what it has taken of MaxConcurrentLogins.
-	if ch.timeout > 0 {
+	if ch.guarded && ch.timeout > 0 {
 		ch.guard = time.AfterFunc(2*ch.timeout, func() { ch.ended(context.Background(), errSpent) })
 	}
 	return nil

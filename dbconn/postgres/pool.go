@@ -127,13 +127,14 @@ func (b *base) beforeConnect(ctx context.Context, cc *pgx.ConnConfig, source *db
 	if err != nil {
 		return err
 	}
-	*cc = *prepared.Copy()
+	*cc = *prepared // pgx makes a deep copy of it
 	if user != nil {
+		*cc = *prepared.Copy() // for the hook to do with it what it likes
 		if err := user(ctx, cc); err != nil {
 			return err
 		}
 	}
-	ch := &chain{source: source, server: server}
+	ch := &chain{source: source, server: server, guarded: b.opts.MaxConcurrentLogins > 0}
 	if err := ch.install(ctx, cc); err != nil {
 		return err
 	}
