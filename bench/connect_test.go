@@ -16,6 +16,7 @@ import (
 	"github.com/keyturn/keyturn/cache"
 	"github.com/keyturn/keyturn/dbconn/postgres"
 	"github.com/keyturn/keyturn/internal/pgserver"
+	"github.com/keyturn/keyturn/internal/retire"
 )
 
 // pg is a server of the tests' own, started when the first of them wants it.
@@ -136,6 +137,28 @@ func TestConnectAllocations(t *testing.T) {
 		t.Logf("%s: %v allocations, the driver alone %v", kind, n[1], n[0])
 		if n[1] > n[0]+48 {
 			t.Errorf("%s: %v allocations more than the driver's, want 48 at most", kind, n[1]-n[0])
+		}
+	}
+}
+
+// What Keyturn costs a query on an open connection: the question at checkout
+// whether it is to make room.
+func BenchmarkCheckout(b *testing.B) {
+	c, err := cache.New(cache.Static(map[string]string{"prod/db": "{}"}), nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.Close()
+	h := c.Handle("prod/db")
+	s, err := h.Get(b.Context())
+	if err != nil {
+		b.Fatal(err)
+	}
+	conn := retire.New(retire.Options{Cache: c, Handle: h}).Open(s)
+	b.ReportAllocs()
+	for b.Loop() {
+		if conn.Retired() {
+			b.Fatal("retired")
 		}
 	}
 }
