@@ -25,12 +25,14 @@ type Driver struct {
 
 	// LockedOut reports whether an error of that Connect says that the server
 	// has locked the user out: then nothing is tried with that user for a while.
+	// It is asked first, and such an error need not be one for Refused too.
 	// Default: none does.
 	LockedOut func(error) bool
 
 	// RefusesUser reports whether such an error says that the server does not
 	// want this user, whatever the password: then only versions with another
-	// user are tried. It is asked before Refused. Default: none does.
+	// user are tried. It is asked after LockedOut and before Refused. Default:
+	// none does.
 	RefusesUser func(error) bool
 
 	// Accepts reports whether such an error says that the login was good, and
@@ -79,8 +81,9 @@ type Options struct {
 
 	// KeepOld keeps connections that were opened with an older version of the
 	// secret. Default: once a login has proven the newer version, they retire
-	// when they are next checked out of the pool, a tenth of them a second. That
-	// takes a driver that asks [Credentials.Retired].
+	// when they are next checked out of the pool, within ten seconds and evenly
+	// spread. That takes a driver that asks [Credentials.Retired]; with another
+	// one set SetConnMaxLifetime to less than half of the rotation's period.
 	KeepOld bool
 
 	// OnEvent is called for what happens to the versions of the secret. See

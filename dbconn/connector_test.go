@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -203,6 +205,27 @@ func TestDriverThatQuotesThePassword(t *testing.T) {
 			t.Errorf("Connect: %v", err)
 		}
 		leaktest.Check(t, sentinel, err)
+	}
+}
+
+// A driver that was given a data source name quotes the password as it stands there.
+func TestDriverThatQuotesAnEscapedPassword(t *testing.T) {
+	const password = `p@ss w/rd%"x+y`
+	srv := smtest.New(nil)
+	defer srv.Close()
+	srv.Put("prod/db", fmt.Sprintf(`{"username":"u","password":%q,"host":"h"}`, password))
+	c := newCache(t, srv)
+	for _, form := range []string{
+		password, url.QueryEscape(password), url.PathEscape(password), url.UserPassword("u", password).String()[2:], strconv.Quote(password),
+	} {
+		d := testDriver(func(dbconn.Credentials) error { return fmt.Errorf("cannot parse x://u:%s@h", form) })
+		connector, err := dbconn.NewConnector(c, "prod/db", d.driver(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := connector.Connect(t.Context()); err == nil || !strings.Contains(err.Error(), "cannot parse x://u:[redacted]@h") && !strings.Contains(err.Error(), `cannot parse x://u:"[redacted]"@h`) {
+			t.Errorf("Connect of a driver that quotes %s: %v", form, err)
+		}
 	}
 }
 

@@ -1,6 +1,8 @@
 package dbconn
 
 import (
+	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/keyturn/keyturn/internal/redact"
@@ -8,15 +10,20 @@ import (
 
 // withoutPassword returns err, or, if its text quotes the password, an error
 // without that. Drivers do: some put what they cannot parse, or the whole data
-// source name, into the message.
+// source name, into the message, as it is or escaped for where it stood.
 func withoutPassword(err error, password string) error {
-	if err == nil || !strings.Contains(err.Error(), password) {
+	if err == nil {
+		return nil
+	}
+	text := err.Error()
+	clean := text
+	for _, form := range []string{password, url.QueryEscape(password), url.PathEscape(password), url.UserPassword("", password).String()[1:], strconv.Quote(password)} {
+		clean = strings.ReplaceAll(clean, form, redact.Text)
+	}
+	if clean == text {
 		return err
 	}
-	return &quoted{
-		text:  strings.ReplaceAll(err.Error(), password, redact.Text),
-		cause: func() error { return err },
-	}
+	return &quoted{text: clean, cause: func() error { return err }}
 }
 
 // quoted is an error whose driver has quoted the password. What it wraps still

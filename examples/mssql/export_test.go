@@ -1,0 +1,4 @@
+package mssql
+
+// NewDriver is what Open gives package dbconn.
+var NewDriver = newDriver
