@@ -1,7 +1,7 @@
 # The two commands that the README promises, and what contributors run besides.
 # Each installs what it needs and the machine lacks: see scripts/setup.
 
-MODULES := . examples
+MODULES := . examples bench
 TEST    := go test -race -shuffle=on -count=1
 LINT    := go tool -modfile=$(CURDIR)/tools/go.mod golangci-lint
 
@@ -19,7 +19,7 @@ demo:
 
 .PHONY: test
 test:
-	@scripts/setup postgres compiler
+	@scripts/setup postgres mariadb mysql compiler
 	@set -e; for module in $(MODULES); do (cd $$module && CGO_ENABLED=1 $(TEST) ./...); done
 
 .PHONY: check

@@ -7,7 +7,8 @@
 // the rotation; package retry has the rules. Connections that are open stay
 // open: servers check passwords at the login only.
 //
-// For PostgreSQL use package postgres below this one. This package is the core,
+// For PostgreSQL use package postgres below this one, for MySQL and MariaDB package
+// mysql. This package is the core,
 // which knows no driver; [NewConnector] puts it under any other.
 //
 // # The secret

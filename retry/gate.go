@@ -25,21 +25,28 @@ type lead struct {
 // the candidates again and reports false.
 func (w *Walk) admit(ctx context.Context, c candidate) (bool, error) {
 	r := w.r
-	if err := r.acquire(ctx); err != nil {
+	waited, err := w.acquire(ctx)
+	if err != nil {
 		return false, err
+	}
+	if waited {
+		// While it waited for a login to end, that may have been refused, and
+		// the labels been seen to move: c may be the old version by now, and
+		// free to be tried once more.
+		return false, nil
 	}
 	version, user := c.secret.VersionID(), r.opts.User(c.secret)
 	r.mu.Lock()
 	if !r.target.open(version, user) {
 		r.mu.Unlock()
-		r.release()
-		return false, nil // refused while we waited
+		w.release()
+		return false, nil // refused while we looked
 	}
 	l := &login{candidate: c}
 	if w.pass != version && !r.target.proven(version) && (!r.eager || r.target.troubled(version)) {
 		if first := r.lead; first != nil && r.cache.Since(first.began) < provenFor {
 			r.mu.Unlock()
-			r.release()
+			w.release()
 			return false, w.follow(ctx, first, version)
 		}
 		l.lead = &lead{began: time.Now(), done: make(chan struct{}), passes: -1}
@@ -116,23 +123,33 @@ func (r *Retrier) endLocked(l *login, released bool) {
 	close(l.lead.done)
 }
 
-// acquire takes a slot of Options.MaxConcurrentLogins.
-func (r *Retrier) acquire(ctx context.Context) error {
-	if r.slots == nil {
-		return nil
+// acquire takes a slot of Options.MaxConcurrentLogins, if the walk has none, and
+// reports whether it had to wait for it.
+func (w *Walk) acquire(ctx context.Context) (waited bool, err error) {
+	r := w.r
+	if r.slots == nil || w.slot {
+		return false, nil
 	}
 	select {
 	case r.slots <- struct{}{}:
-		return nil
+		w.slot = true
+		return false, nil
+	default:
+	}
+	select {
+	case r.slots <- struct{}{}:
+		w.slot = true
+		return true, nil
 	case <-ctx.Done():
-		return r.waiting(ctx)
+		return false, r.waiting(ctx)
 	}
 }
 
-// release gives the slot back.
-func (r *Retrier) release() {
-	if r.slots != nil {
-		<-r.slots
+// release gives the slot back, if the walk has one.
+func (w *Walk) release() {
+	if w.slot {
+		w.slot = false
+		<-w.r.slots
 	}
 }
 

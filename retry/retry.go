@@ -44,7 +44,8 @@ type Options struct {
 	Usable func(*cache.Secret) bool
 
 	// Patience is how long [Retrier.Do] waits for the labels to move, when
-	// every version was refused and a rotation may be under way. Default 60
+	// every version was refused and a rotation may be under way: so long a
+	// caller without a deadline may wait where a rotation is stuck. Default 60
 	// seconds. Negative: not at all.
 	Patience time.Duration
 

@@ -39,6 +39,7 @@ type Walk struct {
 	pass     string    // the version to try without a lead: the gate has let us go
 
 	login *login // under way
+	slot  bool   // it has one of Options.MaxConcurrentLogins
 }
 
 // A candidate is a version to try, and the label it was found under.
@@ -82,9 +83,11 @@ func (w *Walk) Next(ctx context.Context) (*cache.Secret, error) {
 	for {
 		c, err := w.candidate(ctx)
 		if err != nil {
+			w.release()
 			return nil, err
 		}
 		if c.secret == nil {
+			w.release() // whatever it waits for now, others may log in
 			if err := w.poll(ctx); err != nil {
 				return nil, err
 			}
@@ -243,7 +246,7 @@ func (w *Walk) NoVerdict(ctx context.Context) {
 // end gives back what a login had.
 func (w *Walk) end() {
 	w.login = nil
-	w.r.release()
+	w.release()
 }
 
 // restart forgets what was refused: the labels have moved, or a login was

@@ -1,0 +1,208 @@
+package mysql
+
+import (
+	"crypto/x509"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+
+	"github.com/go-sql-driver/mysql"
+
+	"github.com/keyturn/keyturn/dbconn"
+	"github.com/keyturn/keyturn/internal/rdsroots"
+)
+
+// A base is everything about a connection but the credentials.
+type base struct {
+	opts Options
+
+	// cfg is the DSN's or the user's, never changed, with what they say of TLS
+	// resolved and the key of Options.ServerPubKey in it.
+	cfg     *mysql.Config
+	saysTLS bool
+
+	// server is where the logins go. Its host is empty if that is the secret's
+	// to name.
+	server address
+
+	roots func() *x509.CertPool // reads them from disk, the first time
+}
+
+// A place is a server and a database there.
+type place struct {
+	host     string
+	port     int
+	database string
+}
+
+// newBase checks the options and decides what is not the secret's to name.
+func newBase(opts *Options) (*base, error) {
+	if opts == nil {
+		opts = &Options{}
+	}
+	switch {
+	case opts.DSN != "" && opts.Config != nil:
+		return nil, errors.New("mysql: Options.DSN and Options.Config are both set; set one of them")
+	case opts.Port != 0 && opts.Host == "":
+		return nil, errors.New("mysql: Options.Port is set without Options.Host; host and port come from one place, so set both or neither")
+	case opts.Port != 0 && isSocket(opts.Host):
+		return nil, errors.New("mysql: Options.Port is set, and Options.Host is a socket, which has no port")
+	}
+	option, read := "Options.DSN", func() (*mysql.Config, address, error) { return readDSN(opts.DSN) }
+	if opts.Config != nil {
+		option, read = "Options.Config", func() (*mysql.Config, address, error) { return readConfig(opts.Config) }
+	}
+	cfg, server, err := read()
+	if err != nil {
+		return nil, err
+	}
+	b := &base{opts: *opts, cfg: cfg, server: server, roots: sync.OnceValue(rdsroots.Pool)}
+	if opts.Host != "" {
+		b.server = address{network: dialled(server.network, opts.Host), host: opts.Host, port: opts.Port}
+	}
+	if err := b.resolveTLS(option); err != nil {
+		return nil, err
+	}
+	if err := b.resolveKey(option); err != nil {
+		return nil, err
+	}
+	// What the driver would not take is not taken here.
+	check := cfg.Clone()
+	check.Net, check.Addr = "tcp", "host.invalid:1"
+	if _, err := mysql.NewConnector(check); err != nil {
+		return nil, fmt.Errorf("mysql: %s: %w", option, err)
+	}
+	if b.server.host == "" {
+		return b, nil
+	}
+	// The server is known, and so is whether it would get the password unseen.
+	if _, _, err := b.configure(place{b.server.host, b.server.port, opts.Database}, nil); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// readConfig returns a copy of the user's configuration, and what it says of the
+// address.
+func readConfig(given *mysql.Config) (*mysql.Config, address, error) {
+	cfg := given.Clone()
+	for name, value := range map[string]string{"User": cfg.User, "Passwd": cfg.Passwd} {
+		if value != "" {
+			return nil, address{}, fmt.Errorf("mysql: Options.Config.%s is set; take it out, user and password are the secret's", name)
+		}
+	}
+	text := cfg.Addr
+	if (cfg.Net == "" || cfg.Net == "tcp") && text == "127.0.0.1:3306" {
+		text = "" // the parser's
+	}
+	if cfg.TLS != nil && cfg.TLSConfig != "" {
+		// From the parser too, with the name of the host that it saw.
+		if host, _, err := net.SplitHostPort(cfg.Addr); err == nil && cfg.TLS.ServerName == host {
+			cfg.TLS.ServerName = ""
+		}
+	}
+	a, err := readAddress("Options.Config", cfg.Net, text)
+	return cfg, a, err
+}
+
+// isSocket reports whether a host is the path of a socket.
+func isSocket(host string) bool { return strings.HasPrefix(host, "/") }
+
+// dialled returns the network by which a host is reached that the DSN or Config
+// has not named: theirs, if it is not for sockets alone.
+func dialled(network, host string) string {
+	switch {
+	case isSocket(host):
+		return "unix"
+	case network == "unix":
+		return "tcp"
+	}
+	return network
+}
+
+// driver returns what package dbconn needs to know of the driver.
+func (b *base) driver() dbconn.Driver {
+	d := dbconn.Driver{
+		Connector:   b.connector,
+		Refused:     refused,
+		LockedOut:   lockedOut,
+		RefusesUser: refusesUser,
+		Accepts:     accepts,
+		Code:        code,
+		Engines:     []string{"mysql", "mariadb", "aurora-mysql", "aurora"},
+		Driver:      &mysql.MySQLDriver{},
+		DefaultPort: defaultPort,
+	}
+	if b.server.host != "" && b.server.port == 0 && (b.opts.Host == "" || isSocket(b.opts.Host)) {
+		d.DefaultPort = 0 // the address is complete
+	}
+	return d
+}
+
+// options returns the options that package dbconn sees to.
+func (b *base) options() *dbconn.Options {
+	return &dbconn.Options{
+		Host:                b.server.host,
+		Port:                b.server.port,
+		Database:            b.opts.Database,
+		Keys:                b.opts.Keys,
+		Patience:            b.opts.Patience,
+		MaxConcurrentLogins: b.opts.MaxConcurrentLogins,
+		KeepOld:             b.opts.KeepOld,
+		OnEvent:             b.opts.OnEvent,
+		Stats:               b.opts.Stats,
+		Logger:              b.opts.Logger,
+	}
+}
+
+// connector returns the driver's connector for the credentials. It makes a new
+// one for each login, as cheap as that is: the driver's hook for it would change
+// the credentials, but neither the address nor what follows from that.
+func (b *base) connector(credentials dbconn.Credentials) (driver.Connector, error) {
+	cfg, wire, err := b.configure(place{credentials.Host, credentials.Port, credentials.Database}, credentials.Retired)
+	if err != nil {
+		return nil, err
+	}
+	b.trustRDS(cfg.TLS)
+	cfg.User, cfg.Passwd = credentials.Username, credentials.Password()
+	inner, err := mysql.NewConnector(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &login{
+		inner:     inner,
+		timeout:   max(loginTimeout, cfg.Timeout),
+		encrypted: cfg.TLS != nil,
+		guard:     wire.guard,
+	}, nil
+}
+
+// configure returns a new configuration for a server, without user and password,
+// and the wire that its connection will have.
+func (b *base) configure(at place, retired func() bool) (*mysql.Config, *wire, error) {
+	cfg := b.cfg.Clone()
+	server := address{network: b.server.network, host: at.host, port: at.port}
+	if b.server.host == "" {
+		server.network = dialled(b.server.network, at.host)
+	}
+	cfg.Net, cfg.Addr = server.network, server.text()
+	if at.database != "" && (b.opts.Database != "" || cfg.DBName == "") {
+		cfg.DBName = at.database
+	}
+	guarded, err := b.secure(cfg, server)
+	if err != nil {
+		return nil, nil, err
+	}
+	w := &wire{retired: retired}
+	if guarded {
+		w.guard = &guard{}
+	}
+	if !w.dial(cfg, server) && guarded {
+		return nil, nil, errors.New("mysql: with a public key of the server the functions of mysql.RegisterDialContext are not used; " +
+			"set Options.Config.DialFunc for the network " + server.network)
+	}
+	return cfg, w, nil
+}

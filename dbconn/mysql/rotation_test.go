@@ -1,0 +1,240 @@
+package mysql_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"net"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	godriver "github.com/go-sql-driver/mysql"
+
+	"github.com/keyturn/keyturn/dbconn/mysql"
+	"github.com/keyturn/keyturn/internal/mysqlserver"
+	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/smtest"
+)
+
+const functionARN = "arn:aws:lambda:us-east-1:123456789012:function:rotate"
+
+// A load is a pool whose connections live for a moment, and workers that query
+// it all the time and count their errors.
+type load struct {
+	tracer  tracer
+	queries atomic.Int64
+	errors  atomic.Int64
+	stop    func()
+}
+
+// newLoad starts 16 workers on the secret prod/db of srv.
+func newLoad(t *testing.T, secret string, opts *mysql.Options) (*smtest.Server, *load) {
+	t.Helper()
+	srv, c := newCache(t, secret)
+	l := &load{}
+	connector, err := mysql.NewTracedConnector(c, "prod/db", opts, l.tracer.begin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := sql.OpenDB(connector)
+	db.SetMaxOpenConns(16)
+	db.SetMaxIdleConns(16)
+	db.SetConnMaxLifetime(100 * time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			ticker := time.NewTicker(20 * time.Millisecond)
+			defer ticker.Stop()
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case <-ticker.C:
+				}
+				_, err := db.ExecContext(ctx, "do 1")
+				if ctx.Err() != nil {
+					return // the query was cut off by our own end
+				}
+				l.queries.Add(1)
+				if err != nil {
+					l.errors.Add(1)
+					t.Errorf("a query failed: %v", err)
+				}
+			}
+		})
+	}
+	l.stop = sync.OnceFunc(func() {
+		cancel()
+		wg.Wait()
+		_ = db.Close()
+	})
+	t.Cleanup(l.stop)
+	return srv, l
+}
+
+// live lets the workers make some more queries.
+func (l *load) live(t *testing.T, queries int64) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for until := l.queries.Load() + queries; l.queries.Load() < until; {
+		select {
+		case <-tick.C:
+		case <-t.Context().Done():
+			t.Fatal(t.Context().Err())
+		}
+	}
+}
+
+// rotate asks for a rotation and waits for its end.
+func rotate(t *testing.T, srv *smtest.Server) {
+	t.Helper()
+	_, err := srv.Client().RotateSecret(t.Context(), &secretsmanager.RotateSecretInput{
+		SecretId: aws.String("prod/db"), RotationLambdaARN: aws.String(functionARN),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := srv.Wait(t.Context(), "prod/db"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A target is a user of a server, whose password an administrator changes. As AWS's
+// own function does, it tries the new one first.
+type target struct{ srv *mysqlserver.Server }
+
+func (target) Next(current, password *rotation.Value) (*rotation.Value, error) {
+	return current.With("password", password.Text())
+}
+
+func (target) Check(_, _ *rotation.Value) error { return nil }
+
+func (g target) Test(ctx context.Context, v *rotation.Value) error {
+	var s struct{ Username, Password string }
+	if err := v.Decode(&s); err != nil {
+		return err
+	}
+	connector, err := godriver.NewConnector(config(func(c *godriver.Config) {
+		c.User, c.Passwd, c.Addr = s.Username, s.Password, net.JoinHostPort(g.srv.Host(), strconv.Itoa(g.srv.Port()))
+	}))
+	if err != nil {
+		return err
+	}
+	conn, err := connector.Connect(ctx)
+	if err == nil {
+		return conn.Close()
+	}
+	if refusal, ok := errors.AsType[*godriver.MySQLError](err); ok && refusal.Number == 1045 {
+		return rotation.Refused(err)
+	}
+	return err
+}
+
+func (g target) Set(ctx context.Context, _, pending *rotation.Value) error {
+	var s struct{ Username, Password string }
+	if err := pending.Decode(&s); err != nil {
+		return err
+	}
+	return g.srv.SetPassword(ctx, s.Username, s.Password)
+}
+
+// function is the rotation function as AWS would run it, with a window between the
+// change of the password and that of the label.
+func function(srv *smtest.Server, l *load, of target, window time.Duration) smtest.Function {
+	h := rotation.NewHandler(srv.Client(), of, nil)
+	return smtest.Lambda(func(ctx context.Context, e rotation.Event) error {
+		switch e.Step {
+		case "setSecret":
+			l.tracer.change()
+		case "finishSecret":
+			select {
+			case <-time.After(window):
+			case <-ctx.Done():
+			}
+		}
+		return h.Handle(ctx, e)
+	})
+}
+
+func TestRotationsUnderLoad(t *testing.T) {
+	eachServer(t, func(t *testing.T, srv *mysqlserver.Server) {
+		name, password := newUser(t, srv)
+		sm, l := newLoad(t, document(t, srv, name, password), nil)
+		const rotations = 10
+		for i := range rotations {
+			sm.AddFunction(functionARN, function(sm, l, target{srv}, time.Duration(i%2)*300*time.Millisecond))
+			l.live(t, 100)
+			rotate(t, sm)
+		}
+		l.live(t, 100)
+		l.stop()
+		total, most := 0, 0
+		for i, change := range l.tracer.changes {
+			if change.refused > change.bound+1 {
+				t.Errorf("rotation %d: %d failed logins, want at most 1 and the %d in flight", i+1, change.refused, change.bound)
+			}
+			total, most = total+change.refused, most+change.bound+1
+		}
+		if total == 0 {
+			t.Error("no login was ever refused: the test has proved nothing")
+		}
+		// setSecret tries the pending password before it sets it, which is one
+		// failed login a rotation, and not the pool's.
+		if n := failures(t, srv, name); n != total+rotations {
+			t.Errorf("the server's log counts %d failed logins; the pool counted %d, and the rotations are %d more", n, total, rotations)
+		}
+		t.Logf("%d queries, %d errors, %d logins, %d failed logins of at most %d", l.queries.Load(), l.errors.Load(), l.tracer.started, total, most)
+	})
+}
+
+// A server that locks an account after three failures does not lock this one, with
+// one login at a time: the rotation's own and the pool's are two.
+func TestNoLockout(t *testing.T) {
+	for kind, start := range map[mysqlserver.Kind]func(*testing.T) *mysqlserver.Server{
+		mysqlserver.MariaDB: limited,
+		mysqlserver.MySQL:   func(*testing.T) *mysqlserver.Server { return mysqld },
+	} {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			srv := start(t)
+			name, password := newUser(t, srv)
+			if kind == mysqlserver.MySQL {
+				admin(t, srv, "ALTER USER ?@'%' FAILED_LOGIN_ATTEMPTS 3 PASSWORD_LOCK_TIME UNBOUNDED", name)
+			}
+			sm, l := newLoad(t, document(t, srv, name, password), &mysql.Options{MaxConcurrentLogins: 1})
+			const rotations = 4
+			for i := range rotations {
+				sm.AddFunction(functionARN, function(sm, l, target{srv}, time.Duration(i%2)*300*time.Millisecond))
+				l.live(t, 1000) // more than a second: what was read of the labels is from after the last one
+				rotate(t, sm)
+			}
+			l.live(t, 100)
+			l.stop()
+			if l.tracer.locked != 0 || l.tracer.peak != 1 {
+				t.Errorf("%d logins to a locked account, %d logins at once, want 0, 1", l.tracer.locked, l.tracer.peak)
+			}
+			total := 0
+			for i, change := range l.tracer.changes {
+				// The one that finds out, and at times one more, that had chosen
+				// the version before the label was seen to move.
+				if total += change.refused; change.refused > 1 {
+					t.Errorf("rotation %d: %d failed logins of the pool, want 1 at most", i+1, change.refused)
+				}
+			}
+			if total == 0 {
+				t.Error("no login was ever refused: the test has proved nothing")
+			}
+			if n := failures(t, srv, name); n != total+rotations {
+				t.Errorf("the server's log counts %d failed logins; the pool counted %d, and the rotations are %d more", n, total, rotations)
+			}
+			t.Logf("%d queries, %d errors, %d logins, %d failed logins in %d rotations", l.queries.Load(), l.errors.Load(), l.tracer.started, total, rotations)
+		})
+	}
+}

@@ -1,0 +1,90 @@
+package mysql
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"syscall"
+
+	"github.com/go-sql-driver/mysql"
+)
+
+// A wire is the network connection under one of the driver's. By it the driver
+// learns that its connection is to retire: it looks at the socket when the
+// connection is taken from the pool, and discards it if there is an error. Nothing
+// is wrapped that a user of the driver gets to see.
+type wire struct {
+	net.Conn
+	retired func() bool
+	guard   *guard // nil: none
+}
+
+var errRetired = errors.New("mysql: this connection makes room for one with a newer version of the secret")
+
+// dial has the connection of a login go through w, and reports whether it can: what
+// a program has registered with the driver for a network of its own is out of reach.
+func (w *wire) dial(cfg *mysql.Config, server address) bool {
+	inner := cfg.DialFunc
+	if inner == nil {
+		if !server.isTCP() && server.network != "unix" {
+			return false
+		}
+		inner = new(net.Dialer).DialContext
+	}
+	cfg.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := inner(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		if tcp, ok := conn.(*net.TCPConn); ok {
+			_ = tcp.SetKeepAlive(true) // which the driver cannot do any more
+		}
+		w.Conn = conn
+		return w, nil
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = mysql.NewConfig().Logger
+	}
+	cfg.Logger = quiet{cfg.Logger}
+	return true
+}
+
+// Read implements [net.Conn].
+func (w *wire) Read(p []byte) (int, error) {
+	n, err := w.Conn.Read(p)
+	if w.guard != nil && !w.guard.permits(p[:n]) {
+		return 0, errOffered
+	}
+	return n, err
+}
+
+// SyscallConn implements [syscall.Conn].
+func (w *wire) SyscallConn() (syscall.RawConn, error) {
+	if w.retired() {
+		return nil, errRetired
+	}
+	if conn, ok := w.Conn.(syscall.Conn); ok {
+		return conn.SyscallConn()
+	}
+	return unknown{}, nil
+}
+
+// unknown stands for the socket of a connection that does not show it. The driver
+// takes such a connection to be alive.
+type unknown struct{}
+
+func (unknown) Control(func(uintptr)) error    { return nil }
+func (unknown) Read(func(uintptr) bool) error  { return nil }
+func (unknown) Write(func(uintptr) bool) error { return nil }
+
+// quiet is the driver's logger without what it says of connections that retire: to
+// it they are bad.
+type quiet struct{ mysql.Logger }
+
+// Print implements [mysql.Logger].
+func (q quiet) Print(v ...any) {
+	if !slices.Contains(v, any(errRetired)) {
+		q.Logger.Print(v...)
+	}
+}

@@ -1,0 +1,4 @@
+package mysqlserver
+
+// Find is what Start looks with.
+var Find = find

@@ -1,0 +1,31 @@
+//go:build !unix
+
+package mysqlserver
+
+import (
+	"context"
+	"errors"
+	"runtime"
+)
+
+func supported() error {
+	return errors.New("mysqlserver: not on " + runtime.GOOS +
+		": run it on Linux or macOS, or in the Windows Subsystem for Linux")
+}
+
+// The rest is never called.
+
+type process struct {
+	done chan struct{}
+	err  error
+}
+
+func start(context.Context, string, string, string, ...string) (*process, error) {
+	return nil, supported()
+}
+
+func (*process) terminate() {}
+
+func (*process) kill() {}
+
+func handOver(string) error { return nil }
