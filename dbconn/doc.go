@@ -4,12 +4,13 @@
 // A connector logs in with the AWSCURRENT version of its secret. When the
 // server refuses that, it reads the secret again and tries the other versions,
 // inside the one Connect that database/sql asked for, so that no caller sees
-// the rotation; package retry has the rules. Connections that are open stay
-// open: servers check passwords at the login only.
+// the rotation; package retry has the rules. Connections that are open go on
+// working: servers check passwords at the login only. They make room for newer
+// ones between two uses, where the driver asks [Credentials.Retired].
 //
 // For PostgreSQL use package postgres below this one, for MySQL and MariaDB package
-// mysql. This package is the core,
-// which knows no driver; [NewConnector] puts it under any other.
+// mysql. This package is the core, which knows no driver; [NewConnector] puts it
+// under any other, and a [Source] under a pool that is not database/sql's.
 //
 // # The secret
 //
