@@ -141,19 +141,25 @@ func (c *Cache) Invalidate(secretID string) {
 	c.mu.Lock()
 	ids := map[string]bool{secretID: true}
 	for _, e := range c.ring {
-		if e.key.id == secretID && e.arn != "" {
-			ids[e.arn] = true
+		if e.key.id == secretID && e.knownARN() != "" {
+			ids[e.knownARN()] = true
 		}
 	}
-	var affected []*entry
+	var affected, unknown []*entry
 	for _, e := range c.ring {
-		if ids[e.key.id] || ids[e.arn] {
+		switch {
+		case ids[e.key.id] || ids[e.knownARN()]:
 			affected = append(affected, e)
+		case e.knownARN() != e.key.id:
+			unknown = append(unknown, e) // a name may come to mean another secret
 		}
 	}
 	c.mu.Unlock()
 	for _, e := range affected {
 		e.invalidate()
+	}
+	for _, e := range unknown {
+		e.shun(ids) // a call that is under way may be for this secret
 	}
 }
 

@@ -90,7 +90,7 @@ func (c *Cache) evictLocked() bool {
 		c.ring = c.ring[:last]
 		c.hand = at
 		c.partLocked(e)
-		c.disownLocked(e)
+		c.disownLocked(e, "")
 		c.counters.evictions.Add(1)
 		return true
 	}
@@ -105,7 +105,7 @@ func (c *Cache) found(e *entry, arn string) (ch *change) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if arn != "" && arn != e.arn {
-		c.disownLocked(e)
+		c.disownLocked(e, arn)
 		e.arn = arn
 	}
 	if e.arn != "" && e.key.version == "" {
@@ -175,9 +175,13 @@ func (c *Cache) followLocked(f, leader *entry) (ch *change) {
 	case own == nil || own.flight <= leader.floor:
 	case theirs != nil && theirs.flight >= own.flight:
 		ch = changed(f.key, own, theirs)
-	case own.fail == nil:
+	case own.fail == nil || theirs == nil:
 		ch = changed(leader.key, theirs, own)
 		leader.last.Store(own)
+	default: // a failure, which may be a denial, of what the leader holds
+		merged := *theirs
+		merged.flight, merged.began, merged.fail, merged.quiet = own.flight, own.began, own.fail, 0
+		leader.last.Store(&merged)
 	}
 	leader.followers = append(append(leader.followers, f), f.followers...)
 	for _, other := range leader.followers {
@@ -186,6 +190,15 @@ func (c *Cache) followLocked(f, leader *entry) (ch *change) {
 	}
 	f.followers = nil
 	return ch
+}
+
+// knownARN returns what the entry's secret ID was last found to mean, by whoever
+// reads for it. The caller holds the Cache's mu.
+func (e *entry) knownARN() string {
+	if leader := e.leader.Load(); leader != nil {
+		return leader.arn
+	}
+	return e.arn
 }
 
 // part makes an entry answer for itself.
@@ -202,12 +215,18 @@ func (c *Cache) partLocked(e *entry) {
 	}
 }
 
-// disownLocked makes all that an entry answers for answer for themselves.
-func (c *Cache) disownLocked(e *entry) {
+// disownLocked makes all that an entry answers for answer for themselves, but for
+// those that may mean the ARN: one without its end does not say which secret.
+func (c *Cache) disownLocked(e *entry, arn string) {
+	var kept []*entry
 	for _, f := range e.followers {
-		f.leader.Store(nil)
+		if arn != "" && means(f.key.id, arn) {
+			kept = append(kept, f)
+		} else {
+			f.leader.Store(nil)
+		}
 	}
-	e.followers = nil
+	e.followers = kept
 	if c.arns[e.arn] == e {
 		delete(c.arns, e.arn)
 	}

@@ -152,7 +152,7 @@ func (e *entry) refreshBehind(ctx context.Context, o *outcome) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if !e.gone && e.flight == nil && e.last.Load() == o {
-		if o != nil && o.fail != nil {
+		if o != nil && o.fail != nil && e.state(o) == Failing {
 			o.fail.retried.Store(true)
 		}
 		e.startLocked(ctx, opGet)
@@ -220,6 +220,16 @@ func (e *entry) invalidate() {
 	defer e.mu.Unlock()
 	e.floor = e.cache.number.Load()
 	e.last.Store(nil)
+}
+
+// shun has a flight that is under way disbelieved if it turns out to be for one of
+// the secrets.
+func (e *entry) shun(ids map[string]bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.flight != nil {
+		e.flight.shunned = append(e.flight.shunned, ids)
+	}
 }
 
 // retire makes the entry one that must not be read for, unless it is just now.

@@ -19,7 +19,24 @@ type flight struct {
 
 	// The entry's mu protects following.
 	waiters int
-	over    bool // done is closed
+	over    bool              // done is closed
+	shunned []map[string]bool // the IDs of secrets that were invalidated since it began
+}
+
+// shuns reports whether an answer is of a secret that was invalidated since the
+// flight began.
+func (f *flight) shuns(a answer) bool {
+	if a.secret == nil {
+		return false
+	}
+	for _, ids := range f.shunned {
+		for id := range ids {
+			if means(id, a.secret.arn) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // An answer is what a flight brought.
@@ -101,6 +118,10 @@ func (e *entry) settle(f *flight, a answer) (report func()) {
 	e.flight = nil
 	var ch *change
 	// What is held may come from a later one, by the secret's ARN.
+	if f.shuns(a) {
+		e.floor = max(e.floor, f.number)
+		e.last.Store(nil)
+	}
 	if f.number > e.floor && (before == nil || before.flight < f.number) {
 		e.last.Store(o)
 		merged := c.found(e, a.arn)
@@ -188,14 +209,18 @@ func (e *entry) outcome(f *flight, before *outcome, a answer) *outcome {
 		case a.secret == nil:
 			o.secret, o.read, o.aging = before.secret, before.read, before.aging
 		case before.secret != nil && before.secret.versionID != a.secret.versionID:
-			o.prior, o.left = before.secret, f.number
+			if o.prior, o.left = before.secret, f.number; !c.same(a.secret.arn, before.secret.arn) {
+				o.prior = nil // of another secret, that had the name before
+			}
 			c.counters.changes.Add(1)
 		}
 	}
 	if a.err != nil {
 		o.fail = &failure{err: e.fail(f.op, f.began, a.err), ended: time.Now()}
+		o.fail.final = !o.fail.err.Transient
 		if before != nil && before.fail != nil {
 			o.fail.count = before.fail.count
+			o.fail.final = o.fail.final || before.fail.final
 		}
 		o.fail.pause, o.fail.stale = backoff(o.fail.count, e.longest(o))
 		o.fail.count++
@@ -239,7 +264,7 @@ const (
 // longest returns the longest back-off after such an outcome.
 func (e *entry) longest(o *outcome) time.Duration {
 	switch {
-	case !o.fail.err.Transient:
+	case o.fail.final:
 		return deniedBackoff
 	case e.state(o) == Dead:
 		return coldBackoff

@@ -26,6 +26,7 @@ type failure struct {
 	pause time.Duration // after that, for which nobody but a forced read asks again
 	stale time.Duration // after that, longer than pause, it says nothing about the service any more
 	count int           // of flights in a row that have failed
+	final bool          // one of them not for a transient reason
 	slow  int           // of those, how many at the end were left because they took too long
 
 	retried atomic.Bool // the service is being asked again, behind the reads
@@ -61,7 +62,7 @@ func (e *entry) state(o *outcome) State {
 		return Dead
 	case o.fail == nil:
 		return Expired
-	case !o.fail.err.Transient:
+	case o.fail.final:
 		return Dead
 	case o.fail.retried.Load() || e.cache.clock.Since(o.fail.ended) < o.fail.stale:
 		return Failing

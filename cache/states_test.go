@@ -36,7 +36,8 @@ func TestStates(t *testing.T) {
 		{"aging", ttl*85/100 + 2*ns, nil, result{cache.Aging, "v1", 0, 1}},
 		{"aging, to its end", ttl - ns, nil, result{cache.Aging, "v1", 0, 1}},
 		{"expired", ttl, nil, result{cache.Expired, "v1", time.Second, 1}},
-		{"expired, to its end", ttl + time.Hour - ns, nil, result{cache.Expired, "v1", time.Second, 1}},
+		{"expired, to its end", ttl + time.Hour - time.Second - ns, nil, result{cache.Expired, "v1", time.Second, 1}},
+		{"too old at the end of the wait", ttl + time.Hour - ns, nil, result{cache.Expired, "v2", slow, 1}},
 		{"dead", ttl + time.Hour, nil, result{cache.Dead, "v2", slow, 1}},
 
 		{"fresh, failed", ttl*3/4 - ns, smtest.Throttling, result{cache.Fresh, "v1", 0, 0}},

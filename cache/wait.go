@@ -31,10 +31,8 @@ func (e *entry) wait(ctx context.Context, w want) (*Secret, error) {
 			return nil, err
 		case o != nil:
 			return e.result(ctx, w.op, o)
-		case f == nil && w.stale != nil:
-			return e.stale(ctx, w.stale), nil
 		case f == nil:
-			return nil, e.gaveUp(ctx, w.op)
+			return e.instead(ctx, w)
 		}
 		if first {
 			c.counters.waits.Add(1)
@@ -43,17 +41,17 @@ func (e *entry) wait(ctx context.Context, w want) (*Secret, error) {
 		case landed:
 			// f's own outcome, and not the entry's last: that may be a later
 			// flight's by now, and a failure where f brought what was asked for.
-			if o := f.outcome; o != nil && w.joins(f) {
+			if o := f.outcome; o != nil && w.joins(f) && !c.clock.Stopped(f.began) {
 				if c.closed.Load() {
 					return nil, ErrClosed
 				}
 				return e.result(ctx, w.op, o)
 			}
 		case gaveUp:
-			if w.stale == nil {
-				return nil, e.gaveUp(ctx, w.op)
+			if ctx.Err() != nil || e.state(w.stale) != Dead {
+				return e.instead(ctx, w)
 			}
-			return e.stale(ctx, w.stale), nil
+			w.stale = nil // too old by now: there is nothing else to wait for
 		case closed:
 			return nil, ErrClosed
 		}
@@ -69,7 +67,8 @@ func (e *entry) join(ctx context.Context, w want) (*flight, *outcome, error) {
 	if e.gone || e.leader.Load() != nil {
 		return nil, nil, errMoved
 	}
-	if o := e.last.Load(); o != nil && w.held(o) {
+	// What was on its way while the machine stood still is as old as that.
+	if o := e.last.Load(); o != nil && w.held(o) && !e.cache.clock.Stopped(o.began) {
 		return nil, o, nil
 	}
 	if e.flight != nil && e.cache.clock.Stopped(e.flight.began) {
@@ -156,6 +155,15 @@ func (e *entry) result(ctx context.Context, op op, o *outcome) (*Secret, error) 
 		}
 	}
 	return nil, e.named(o.fail.err)
+}
+
+// instead is what a reader gets who waits no longer: the value that was held when it
+// began to wait, if that is not too old by now.
+func (e *entry) instead(ctx context.Context, w want) (*Secret, error) {
+	if w.stale != nil && e.state(w.stale) != Dead {
+		return e.stale(ctx, w.stale), nil
+	}
+	return nil, e.gaveUp(ctx, w.op)
 }
 
 // gaveUp returns the error of a reader whose context has ended. What the service
