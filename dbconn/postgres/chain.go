@@ -44,8 +44,12 @@ type chain struct {
 	guarded bool          // a login that is lost sight of must be given up some time
 
 	slots   []slot
-	lookups []lookup    // what LookupFunc answers, in this order
-	over    atomic.Bool // the connection is open: the hooks are the user's again
+	lookups []lookup                      // what LookupFunc answers, in this order
+	over    atomic.Bool                   // the connection is open: the hooks are the user's again
+	ctxDone <-chan struct{}               // Done of the context that pgx connects with; written by the first DialFunc
+	at      int                           // the slot of the attempt under way
+	refused bool                          // the server has refused a password over TLS
+	passed  map[string]dbconn.Credentials // what servers accepted that pgx does not prefer, by address
 
 	mu       sync.Mutex // protects following: against the guard alone
 	next     int        // the slot of the next DialFunc
@@ -66,6 +70,7 @@ const slotsEach = 4
 type slot struct {
 	address string // as DialFunc gets it
 	first   bool   // of its address
+	clear   bool   // without TLS
 }
 
 // A lookup is an answer of LookupFunc.
@@ -118,7 +123,7 @@ func (ch *chain) lay(ctx context.Context, cc *pgx.ConnConfig) error {
 	add := func(server *pgconn.FallbackConfig, address string) {
 		for i := range slotsEach {
 			list = append(list, server)
-			ch.slots = append(ch.slots, slot{address, i == 0})
+			ch.slots = append(ch.slots, slot{address, i == 0, server.TLSConfig == nil})
 		}
 	}
 	var known []lookup
@@ -252,6 +257,15 @@ func (ch *chain) forget() {
 
 // dial is DialFunc: the beginning of an attempt, and the end of the one before it.
 func (ch *chain) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if ch.ctxDone == nil {
+		if ch.ctxDone = ctx.Done(); ch.ctxDone == nil {
+			ch.ctxDone = make(chan struct{})
+		}
+	} else if done := ctx.Done(); done != nil && done != ch.ctxDone {
+		// pgx sends a cancel request behind a login that has broken off: no
+		// attempt of ours, and on another goroutine.
+		return ch.user.dial(ctx, network, address)
+	}
 	if ch.over.Load() {
 		return ch.user.dial(ctx, network, address) // to cancel a query
 	}
@@ -259,6 +273,7 @@ func (ch *chain) dial(ctx context.Context, network, address string) (net.Conn, e
 	defer ch.mu.Unlock()
 	i := ch.next
 	ch.next++
+	ch.at = i
 	ch.forget()
 	if ch.disguise != nil {
 		ch.disguise.Code = invalidPassword
@@ -267,12 +282,18 @@ func (ch *chain) dial(ctx context.Context, network, address string) (net.Conn, e
 	switch {
 	case i == 0 && ch.open: // begin has asked
 	case i >= len(ch.slots):
-		// pgx returns to a server that let it in, but that it does not prefer:
-		// the credentials are those that it accepted a moment ago.
+		// pgx returns to a server that let it in, but that it does not prefer.
+		if login, ok := ch.passed[address]; ok {
+			ch.login = login
+		}
 	default:
 		ch.done(ctx, errSpent) // it ended in a way that has no hook
 		if !ch.slots[i].first && !ch.again {
 			return nil, errSpent
+		}
+		if ch.slots[i].first && ch.slots[i].clear && ch.refused {
+			ch.again = false
+			return nil, errSpent // what was refused over TLS is not sent in clear
 		}
 		if ch.slots[i].first {
 			ch.walk = nil
@@ -331,6 +352,7 @@ func (ch *chain) onPgError(conn *pgconn.PgConn, e *pgconn.PgError) bool {
 	defer ch.mu.Unlock()
 	ch.done(context.Background(), &told)
 	ch.forget()
+	ch.refused = ch.refused || refused(&told) && ch.at < len(ch.slots) && !ch.slots[ch.at].clear
 	if ch.again && e.Code == invalidPassword {
 		ch.disguise = e
 		e.Code = invalidAuthorization
@@ -342,19 +364,27 @@ func (ch *chain) onPgError(conn *pgconn.PgConn, e *pgconn.PgError) bool {
 func (ch *chain) validateConnect(ctx context.Context, conn *pgconn.PgConn) error {
 	ch.ended(ctx, nil)
 	conn.CustomData()[connKey] = ch.login
-	if ch.user.validateConnect != nil {
-		return ch.user.validateConnect(ctx, conn)
+	if ch.user.validateConnect == nil {
+		return nil
 	}
-	return nil
+	err := ch.user.validateConnect(ctx, conn)
+	if err != nil && ch.at < len(ch.slots) {
+		if ch.passed == nil {
+			ch.passed = make(map[string]dbconn.Credentials)
+		}
+		ch.passed[ch.slots[ch.at].address] = ch.login
+	}
+	return err
 }
 
 func (ch *chain) afterConnect(ctx context.Context, conn *pgconn.PgConn) error {
 	ch.over.Store(true)
-	if err := conn.Conn().SetDeadline(time.Time{}); err != nil {
-		return err
+	err := conn.Conn().SetDeadline(time.Time{})
+	if err == nil && ch.user.afterConnect != nil {
+		err = ch.user.afterConnect(ctx, conn)
 	}
-	if ch.user.afterConnect != nil {
-		return ch.user.afterConnect(ctx, conn)
+	if err != nil {
+		ch.forget()
 	}
-	return nil
+	return err
 }

@@ -30,10 +30,13 @@ func refused(err error) bool {
 	})
 }
 
-// refusesUser reports whether err is the server refusing the user. Of RDS Proxy it
-// is what comes of a user that it has not been told of yet, when two alternate.
+// refusesUser reports whether err is the server refusing the user. Of RDS Proxy and
+// PgBouncer it is what comes of a user that they have not been told of yet, when two
+// alternate.
 func refusesUser(err error) bool {
-	return !refused(err) && says(err, func(e *pgconn.PgError) bool { return e.Code == invalidAuthorization })
+	return !refused(err) && says(err, func(e *pgconn.PgError) bool {
+		return e.Code == invalidAuthorization || e.Code == protocolViolation && strings.Contains(e.Message, "no such user")
+	})
 }
 
 // accepts reports whether err says that the login was good, and the database is

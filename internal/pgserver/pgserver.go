@@ -60,7 +60,11 @@ type Server struct {
 	port     int
 	password func() string // of the superuser
 	cfg      *pgx.ConnConfig
-	proc     *process
+	bin      string // folder of the programs
+	opts     Options
+
+	mu   sync.Mutex // protects proc
+	proc *process
 
 	stop    sync.Once
 	stopErr error
@@ -92,7 +96,7 @@ func Start(ctx context.Context, opts *Options) (_ *Server, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("pgserver: %w", err)
 	}
-	s := &Server{dir: dir, password: redact.Hide(rand.Text())}
+	s := &Server{dir: dir, password: redact.Hide(rand.Text()), bin: bin, opts: o}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Stop())
@@ -107,7 +111,7 @@ func Start(ctx context.Context, opts *Options) (_ *Server, err error) {
 	// The port is free when it is chosen, and may be taken when it is used:
 	// there is no way to hand a listening socket to postgres.
 	for range portAttempts {
-		err = s.run(ctx, bin, o)
+		err = s.run(ctx)
 		if !errors.Is(err, errPortTaken) {
 			break
 		}
@@ -161,25 +165,32 @@ func (s *Server) initdb(ctx context.Context, bin string, files map[string][]byte
 var errPortTaken = errors.New("pgserver: the port was taken by somebody else")
 
 // run starts postgres on a free port and waits until it is ready.
-func (s *Server) run(ctx context.Context, bin string, o Options) error {
+func (s *Server) run(ctx context.Context) error {
 	port, err := freePort()
 	if err != nil {
 		return err
 	}
 	s.port = port
-	args := []string{"-D", s.dataDir()}
-	settings := s.settings(o)
-	for _, name := range slices.Sorted(maps.Keys(settings)) {
-		args = append(args, "-c", name+"="+settings[name])
-	}
 	if err := os.RemoveAll(s.LogFile()); err != nil {
 		return fmt.Errorf("pgserver: %w", err)
 	}
-	p, err := start(ctx, s.dataDir(), s.LogFile(), filepath.Join(bin, "postgres"), args...)
+	return s.launch(ctx)
+}
+
+// launch starts postgres on the port and waits until it is ready.
+func (s *Server) launch(ctx context.Context) error {
+	args := []string{"-D", s.dataDir()}
+	settings := s.settings(s.opts)
+	for _, name := range slices.Sorted(maps.Keys(settings)) {
+		args = append(args, "-c", name+"="+settings[name])
+	}
+	p, err := start(ctx, s.dataDir(), s.LogFile(), filepath.Join(s.bin, "postgres"), args...)
 	if err != nil {
 		return err
 	}
+	s.mu.Lock()
 	s.proc = p
+	s.mu.Unlock()
 
 	// What pg_ctl does: the server writes its state into its pid file. Trying
 	// to connect until it works would fill the log that tests count logins in.
@@ -246,17 +257,7 @@ func (s *Server) configure() error {
 // does anything; all return the same error.
 func (s *Server) Stop() error {
 	s.stop.Do(func() {
-		if s.proc != nil {
-			s.proc.interrupt()
-			timer := time.NewTimer(stopWait)
-			defer timer.Stop()
-			select {
-			case <-s.proc.done:
-			case <-timer.C:
-				s.proc.kill()
-				<-s.proc.done
-			}
-		}
+		s.Interrupt()
 		// Killed servers leave children that end by themselves a moment later.
 		for range 50 {
 			if s.stopErr = os.RemoveAll(s.dir); s.stopErr == nil {
@@ -268,6 +269,32 @@ func (s *Server) Stop() error {
 	})
 	return s.stopErr
 }
+
+// Interrupt ends the server, cutting the connections it has, as a restart and a
+// failover do, and keeps its data, its port and its log. It waits for the end, not
+// longer than about ten seconds.
+func (s *Server) Interrupt() {
+	s.mu.Lock()
+	p := s.proc
+	s.mu.Unlock()
+	if p == nil {
+		return
+	}
+	p.interrupt()
+	timer := time.NewTimer(stopWait)
+	defer timer.Stop()
+	select {
+	case <-p.done:
+	case <-timer.C:
+		p.kill()
+		<-p.done
+	}
+}
+
+// Resume starts the server again after [Server.Interrupt], on the same port, and
+// returns when it accepts connections. It fails if somebody else has taken the
+// port meanwhile.
+func (s *Server) Resume(ctx context.Context) error { return s.launch(ctx) }
 
 // Host returns the address the server listens on.
 func (s *Server) Host() string { return host }

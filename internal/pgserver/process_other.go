@@ -26,6 +26,10 @@ func start(context.Context, string, string, string, ...string) (*process, error)
 
 func (*process) interrupt() {}
 
+func (*process) terminate() {}
+
+func (*process) hangUp() {}
+
 func (*process) kill() {}
 
 func handOver(string) error { return nil }

@@ -71,6 +71,12 @@ func start(ctx context.Context, dir, log, name string, args ...string) (*process
 // ones cut, a clean end.
 func (p *process) interrupt() { _ = p.cmd.Process.Signal(syscall.SIGINT) }
 
+// terminate asks PgBouncer to end at once.
+func (p *process) terminate() { _ = p.cmd.Process.Signal(syscall.SIGTERM) }
+
+// hangUp asks PgBouncer to read its files again.
+func (p *process) hangUp() { _ = p.cmd.Process.Signal(syscall.SIGHUP) }
+
 // kill ends the process and its group at once. It must not be called after done
 // is closed: the number may be another's by then.
 func (p *process) kill() { _ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) }

@@ -79,18 +79,23 @@ func (p *Pool) Open(s *cache.Secret) *Conn {
 	// evenly, whichever stretch of them one takes: the connections of a pool,
 	// opened at different times, find each their own moment.
 	_, share := math.Modf(float64(p.opened.Add(1)) * math.Phi)
-	return &Conn{
+	c := &Conn{
 		pool:   p,
 		secret: s,
 		opened: time.Now(),
 		delay:  time.Duration(share * float64(spread)),
 	}
+	if current, ok := p.opts.Handle.Peek(); ok {
+		c.current = current.VersionID()
+	}
+	return c
 }
 
 // A Conn is what is kept with a connection.
 type Conn struct {
 	pool    *Pool
 	secret  *cache.Secret
+	current string // what AWSCURRENT was on then: another version, of a connection opened in the middle of a rotation
 	opened  time.Time
 	delay   time.Duration // how long after a proof it retires
 	retired atomic.Bool
@@ -108,7 +113,7 @@ func (c *Conn) Retired() bool {
 	if !ok || current == c.secret || current.VersionID() == c.secret.VersionID() {
 		return false
 	}
-	if !p.due(c, current.VersionID()) {
+	if current.VersionID() == c.current || !p.due(c, current.VersionID()) {
 		return false
 	}
 	if !c.retired.Swap(true) {

@@ -168,6 +168,30 @@ func TestProofThatFails(t *testing.T) {
 	})
 }
 
+// A connection that was opened with AWSPENDING is the newest there is. To try
+// AWSCURRENT out because of it would be a failed login for nothing.
+func TestOpenedInTheMiddleOfARotation(t *testing.T) {
+	bubble(t, nil, false, func(t *testing.T, w *world) {
+		w.open(t, 1)
+		w.srv.Put("prod/other", "v2")
+		pending, err := w.c.Get(t.Context(), "prod/other")
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn := w.pool.Open(pending)
+		time.Sleep(time.Minute)
+		if left := checkOut([]*retire.Conn{conn}); len(left) != 1 || w.proofs != 0 {
+			t.Errorf("%d connections left, %d proofs; AWSCURRENT has not moved", len(left), w.proofs)
+		}
+		w.change(t, "v3")
+		checkOut([]*retire.Conn{conn})
+		time.Sleep(10 * time.Second)
+		if left := checkOut([]*retire.Conn{conn}); len(left) != 0 {
+			t.Error("the connection did not retire when AWSCURRENT moved on")
+		}
+	})
+}
+
 // A rollback is a change like any other: those of the version that was rolled back
 // go.
 func TestRollback(t *testing.T) {
