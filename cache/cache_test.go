@@ -392,7 +392,8 @@ func TestClose(t *testing.T) {
 	})
 }
 
-func TestPeekNeverCalls(t *testing.T) {
+// Peek waits for nothing; what it has refreshed is there the next time.
+func TestPeekNeverWaits(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, srv *smtest.Server, c *cache.Cache) {
 		h := c.Handle("prod/db")
 		if _, ok := h.Peek(); ok {
@@ -402,10 +403,18 @@ func TestPeekNeverCalls(t *testing.T) {
 			t.Fatalf("Handle.Get = %v, %v", s, err)
 		}
 		time.Sleep(time.Hour)
-		if s, ok := h.Peek(); !ok || s.Text() != "v1" || s.Age() != time.Hour {
-			t.Errorf("Peek = %v, %v", s, ok)
+		srv.Put("prod/db", "v2")
+		srv.Inject(smtest.Fault{Delay: time.Second})
+		start := time.Now()
+		if s, ok := h.Peek(); !ok || s.Text() != "v1" || s.Age() != time.Hour || time.Since(start) != 0 {
+			t.Errorf("Peek = %v, %v after %v", s, ok, time.Since(start))
 		}
-		calls(t, srv, 1)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if s, ok := h.Peek(); !ok || s.Text() != "v2" {
+			t.Errorf("Peek after the refresh = %v, %v", s, ok)
+		}
+		calls(t, srv, 2)
 	})
 }
 
