@@ -306,7 +306,7 @@ func (w *Walk) candidate(ctx context.Context) (candidate, error) {
 			break // not meant for this target: there is nothing to get round
 		}
 	}
-	return candidate{}, nil
+	return doubted, nil // AWSPREVIOUS may be, of a replica that has just caught up
 }
 
 // look reads the label of a step, if what the cache holds of it will not do.
