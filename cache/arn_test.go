@@ -116,8 +116,7 @@ func TestNameAndARNAtOnce(t *testing.T) {
 			t.Run(fmt.Sprint("the ARN's answer last: ", arnSlow, ", refreshed by ARN: ", byARN), func(t *testing.T) {
 				named(t, nil, func(t *testing.T, srv *smtest.Server, c *cache.Cache, arn string) {
 					srv.Inject(smtest.Fault{Operation: "GetSecretValue", After: func(_ context.Context, call smtest.Call) {
-						time.Sleep(time.Second)      // so that neither is there when the other is asked for
-						time.Sleep(time.Millisecond) // until both have asked
+						time.Sleep(time.Second) // so that neither is there when the other is asked for
 						if (call.SecretID == arn) == arnSlow {
 							time.Sleep(time.Second)
 						}

@@ -383,9 +383,9 @@ func TestFind(t *testing.T) {
 		})
 	}
 	t.Run("MariaDB is not MySQL", func(t *testing.T) {
-		path, err := exec.LookPath("mariadbd")
+		path, err := mysqlserver.Program(t.Context(), mysqlserver.MariaDB)
 		if err != nil {
-			t.Skip("mariadbd is not in PATH")
+			t.Fatal(err)
 		}
 		dir := t.TempDir()
 		if err := os.Symlink(path, filepath.Join(dir, "mysqld")); err != nil {
