@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,6 +22,8 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/internal/redact"
+
+	"github.com/keyturn/keyturn/internal/process"
 )
 
 // Options say which server is run, and how. The zero value of each field but
@@ -54,6 +55,9 @@ const (
 	readyText = "ready for connections"
 )
 
+// runner runs the servers' programs.
+var runner = &process.Runner{Name: "mysqlserver", Users: []string{"mysql", "nobody"}}
+
 // Server is a running server. All methods may be called concurrently.
 type Server struct {
 	opts     Options
@@ -64,7 +68,7 @@ type Server struct {
 	admin    *sql.DB
 
 	mu   sync.Mutex // held while the process is started or ended; protects following
-	proc *process
+	proc *process.Process
 
 	stop    sync.Once
 	stopErr error
@@ -87,7 +91,7 @@ func Start(ctx context.Context, opts *Options) (_ *Server, err error) {
 	if opts != nil {
 		o = *opts
 	}
-	if err := supported(); err != nil {
+	if err := runner.Supported(); err != nil {
 		return nil, err
 	}
 	found, err := find(ctx, o.Kind)
@@ -104,7 +108,7 @@ func Start(ctx context.Context, opts *Options) (_ *Server, err error) {
 			err = errors.Join(err, s.Stop())
 		}
 	}()
-	if err := handOver(dir); err != nil {
+	if err := runner.HandOver(dir); err != nil {
 		return nil, fmt.Errorf("mysqlserver: %w", err)
 	}
 	if err := s.initialize(ctx); err != nil {
@@ -113,7 +117,7 @@ func Start(ctx context.Context, opts *Options) (_ *Server, err error) {
 	// The port is free when it is chosen, and may be taken when it is used:
 	// there is no way to hand a listening socket to the server.
 	for range portAttempts {
-		if s.port, err = freePort(); err != nil {
+		if s.port, err = runner.FreePort(host); err != nil {
 			return nil, err
 		}
 		err = s.run(ctx, "--init-file="+s.initFile())
@@ -161,26 +165,26 @@ func (s *Server) initialize(ctx context.Context) error {
 	}
 	command = slices.Concat(command, s.programs.args, []string{"--datadir=" + s.dataDir(), "--tmpdir=" + s.dir}, s.quick())
 	log := filepath.Join(s.dir, "initialize.log")
-	p, err := start(ctx, s.dir, log, command[0], command[1:]...)
+	p, err := runner.Start(ctx, s.dir, log, command[0], command[1:]...)
 	if err != nil {
 		return err
 	}
 	select {
-	case <-p.done:
+	case <-p.Done:
 	case <-ctx.Done():
-		p.kill()
-		<-p.done
+		p.Kill()
+		<-p.Done
 		return fmt.Errorf("mysqlserver: initializing: %w", context.Cause(ctx))
 	}
-	if p.err != nil {
-		return fmt.Errorf("mysqlserver: initializing: %w\n%s", p.err, tail(log))
+	if p.Err != nil {
+		return fmt.Errorf("mysqlserver: initializing: %w\n%s", p.Err, process.Tail(log))
 	}
 	for name, content := range s.opts.Files {
-		if err := writeFile(filepath.Join(s.dataDir(), name), content); err != nil {
+		if err := runner.WriteFile(filepath.Join(s.dataDir(), name), content); err != nil {
 			return err
 		}
 	}
-	return writeFile(s.initFile(), []byte("CREATE USER '"+superuser+"'@'%' IDENTIFIED BY '"+s.password()+"';\n"+
+	return runner.WriteFile(s.initFile(), []byte("CREATE USER '"+superuser+"'@'%' IDENTIFIED BY '"+s.password()+"';\n"+
 		"GRANT ALL ON *.* TO '"+superuser+"'@'%' WITH GRANT OPTION;\n"+others))
 }
 
@@ -195,7 +199,7 @@ func (s *Server) run(ctx context.Context, further ...string) error {
 		return fmt.Errorf("mysqlserver: %w", err)
 	}
 	args := slices.Concat(s.programs.server[1:], []string{"--no-defaults"}, s.programs.args, s.quick(), s.settings(), further)
-	p, err := start(ctx, s.dataDir(), s.LogFile(), s.programs.server[0], args...)
+	p, err := runner.Start(ctx, s.dataDir(), s.LogFile(), s.programs.server[0], args...)
 	if err != nil {
 		return err
 	}
@@ -207,11 +211,11 @@ func (s *Server) run(ctx context.Context, further ...string) error {
 	defer tick.Stop()
 	for {
 		select {
-		case <-p.done:
-			if strings.Contains(tail(s.LogFile()), "Address already in use") {
+		case <-p.Done:
+			if strings.Contains(process.Tail(s.LogFile()), "Address already in use") {
 				return errPortTaken
 			}
-			return fmt.Errorf("mysqlserver: the server ended while starting: %w\n%s", p.err, tail(s.LogFile()))
+			return fmt.Errorf("mysqlserver: the server ended while starting: %w\n%s", p.Err, process.Tail(s.LogFile()))
 		case <-ctx.Done():
 			return fmt.Errorf("mysqlserver: waiting for the server: %w", context.Cause(ctx))
 		case <-tick.C:
@@ -256,7 +260,7 @@ func (s *Server) settings() []string {
 // Restart stops the server, cutting the connections it has, and starts it again
 // on the same data and the same port. It returns when the server is ready.
 func (s *Server) Restart(ctx context.Context) error {
-	s.end((*process).terminate)
+	s.end((*process.Process).Terminate)
 	var err error
 	for range portAttempts {
 		// A port that was ours may be another's for a moment, of a connection
@@ -269,7 +273,7 @@ func (s *Server) Restart(ctx context.Context) error {
 }
 
 // end ends the process, if there is one, in the way given.
-func (s *Server) end(how func(*process)) {
+func (s *Server) end(how func(*process.Process)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.proc == nil {
@@ -279,10 +283,10 @@ func (s *Server) end(how func(*process)) {
 	timer := time.NewTimer(stopWait)
 	defer timer.Stop()
 	select {
-	case <-s.proc.done:
+	case <-s.proc.Done:
 	case <-timer.C:
-		s.proc.kill()
-		<-s.proc.done
+		s.proc.Kill()
+		<-s.proc.Done
 	}
 	s.proc = nil
 }
@@ -296,7 +300,7 @@ func (s *Server) Stop() error {
 		if s.admin != nil {
 			err = s.admin.Close()
 		}
-		s.end((*process).kill) // nobody needs the data any more
+		s.end((*process.Process).Kill) // nobody needs the data any more
 		// Killed installers leave children that end by themselves a moment later.
 		for range 50 {
 			if s.stopErr = os.RemoveAll(s.dir); s.stopErr == nil {
@@ -325,32 +329,3 @@ func (s *Server) Socket() string { return filepath.Join(s.dir, "sock") }
 
 // Dir returns the folder that holds all files of the server.
 func (s *Server) Dir() string { return s.dir }
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp4", net.JoinHostPort(host, "0"))
-	if err != nil {
-		return 0, fmt.Errorf("mysqlserver: %w", err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port, nil
-}
-
-// writeFile writes a file that only the server's user may read.
-func writeFile(path string, content []byte) error {
-	if err := os.WriteFile(path, content, 0o600); err != nil {
-		return fmt.Errorf("mysqlserver: %w", err)
-	}
-	if err := handOver(path); err != nil {
-		return fmt.Errorf("mysqlserver: %w", err)
-	}
-	return nil
-}
-
-// tail returns the end of a log, for an error text.
-func tail(path string) string {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return err.Error()
-	}
-	return strings.TrimSpace(string(b[max(0, len(b)-2000):]))
-}

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/keyturn/keyturn/internal/process"
 )
 
 // bouncerEnv names a folder with pgbouncer.
@@ -49,7 +51,7 @@ type Bouncer struct {
 	srv  *Server
 	dir  string
 	port int
-	proc *process
+	proc *process.Process
 
 	stop    sync.Once
 	stopErr error
@@ -77,14 +79,14 @@ func StartBouncer(ctx context.Context, srv *Server, opts *BouncerOptions) (_ *Bo
 			err = errors.Join(err, b.Stop())
 		}
 	}()
-	if err := handOver(dir); err != nil {
+	if err := runner.HandOver(dir); err != nil {
 		return nil, fmt.Errorf("pgserver: %w", err)
 	}
 	if err := b.writeUsers(o.Users); err != nil {
 		return nil, err
 	}
 	for name, content := range o.Files {
-		if err := writeFile(filepath.Join(dir, name), content); err != nil {
+		if err := runner.WriteFile(filepath.Join(dir, name), content); err != nil {
 			return nil, err
 		}
 	}
@@ -127,7 +129,7 @@ func (b *Bouncer) SetUsers(users map[string]string) error {
 	if err := b.writeUsers(users); err != nil {
 		return err
 	}
-	b.proc.hangUp()
+	b.proc.HangUp()
 	return nil
 }
 
@@ -136,14 +138,14 @@ func (b *Bouncer) SetUsers(users map[string]string) error {
 func (b *Bouncer) Stop() error {
 	b.stop.Do(func() {
 		if b.proc != nil {
-			b.proc.terminate()
+			b.proc.Terminate()
 			timer := time.NewTimer(stopWait)
 			defer timer.Stop()
 			select {
-			case <-b.proc.done:
+			case <-b.proc.Done:
 			case <-timer.C:
-				b.proc.kill()
-				<-b.proc.done
+				b.proc.Kill()
+				<-b.proc.Done
 			}
 		}
 		if err := os.RemoveAll(b.dir); err != nil {
@@ -164,7 +166,7 @@ func (b *Bouncer) writeUsers(users map[string]string) error {
 	}
 	// It may be reading the one there is.
 	path := filepath.Join(b.dir, "users.txt")
-	if err := writeFile(path+".new", []byte(list.String())); err != nil {
+	if err := runner.WriteFile(path+".new", []byte(list.String())); err != nil {
 		return err
 	}
 	if err := os.Rename(path+".new", path); err != nil {
@@ -175,7 +177,7 @@ func (b *Bouncer) writeUsers(users map[string]string) error {
 
 // run starts PgBouncer on a free port and waits until it listens.
 func (b *Bouncer) run(ctx context.Context, bin string, o BouncerOptions) error {
-	port, err := freePort()
+	port, err := runner.FreePort(host)
 	if err != nil {
 		return err
 	}
@@ -208,10 +210,10 @@ func (b *Bouncer) run(ctx context.Context, bin string, o BouncerOptions) error {
 		fmt.Fprintf(&ini, "%s = %s\n", name, settings[name])
 	}
 	config := filepath.Join(b.dir, "pgbouncer.ini")
-	if err := writeFile(config, []byte(ini.String())); err != nil {
+	if err := runner.WriteFile(config, []byte(ini.String())); err != nil {
 		return err
 	}
-	p, err := start(ctx, b.dir, b.LogFile(), bin, config)
+	p, err := runner.Start(ctx, b.dir, b.LogFile(), bin, config)
 	if err != nil {
 		return err
 	}
@@ -220,15 +222,15 @@ func (b *Bouncer) run(ctx context.Context, bin string, o BouncerOptions) error {
 	defer tick.Stop()
 	for {
 		select {
-		case <-p.done:
-			if log := tail(b.LogFile()); !strings.Contains(log, "in use") {
-				return fmt.Errorf("pgserver: pgbouncer ended while starting: %w\n%s", p.err, log)
+		case <-p.Done:
+			if log := process.Tail(b.LogFile()); !strings.Contains(log, "in use") {
+				return fmt.Errorf("pgserver: pgbouncer ended while starting: %w\n%s", p.Err, log)
 			}
 			return errPortTaken
 		case <-ctx.Done():
 			return fmt.Errorf("pgserver: waiting for pgbouncer: %w", context.Cause(ctx))
 		case <-tick.C:
-			if strings.Contains(tail(b.LogFile()), "process up") {
+			if strings.Contains(process.Tail(b.LogFile()), "process up") {
 				return nil
 			}
 		}

@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -24,6 +23,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/keyturn/keyturn/internal/redact"
+
+	"github.com/keyturn/keyturn/internal/process"
 )
 
 // Options say how the server is run. The zero value is a server with
@@ -54,6 +55,9 @@ const (
 	stopWait     = 10 * time.Second
 )
 
+// runner runs PostgreSQL's programs, and PgBouncer.
+var runner = &process.Runner{Name: "pgserver", Users: []string{"postgres", "nobody"}, Quit: true}
+
 // Server is a running PostgreSQL server. All methods may be called concurrently.
 type Server struct {
 	dir      string
@@ -64,7 +68,7 @@ type Server struct {
 	opts     Options
 
 	mu   sync.Mutex // protects proc
-	proc *process
+	proc *process.Process
 
 	stop    sync.Once
 	stopErr error
@@ -85,7 +89,7 @@ func Start(ctx context.Context, opts *Options) (_ *Server, err error) {
 	if opts != nil {
 		o = *opts
 	}
-	if err := supported(); err != nil {
+	if err := runner.Supported(); err != nil {
 		return nil, err
 	}
 	bin, err := findBinaries()
@@ -102,7 +106,7 @@ func Start(ctx context.Context, opts *Options) (_ *Server, err error) {
 			err = errors.Join(err, s.Stop())
 		}
 	}()
-	if err := handOver(dir); err != nil {
+	if err := runner.HandOver(dir); err != nil {
 		return nil, fmt.Errorf("pgserver: %w", err)
 	}
 	if err := s.initdb(ctx, bin, o.Files); err != nil {
@@ -131,31 +135,31 @@ func (s *Server) LogFile() string { return filepath.Join(s.dir, "server.log") }
 // everybody on the machine can read a command line.
 func (s *Server) initdb(ctx context.Context, bin string, files map[string][]byte) error {
 	pwfile := filepath.Join(s.dir, "pw")
-	if err := writeFile(pwfile, []byte(s.password()+"\n")); err != nil {
+	if err := runner.WriteFile(pwfile, []byte(s.password()+"\n")); err != nil {
 		return err
 	}
 	log := filepath.Join(s.dir, "initdb.log")
-	p, err := start(ctx, s.dir, log, filepath.Join(bin, "initdb"),
+	p, err := runner.Start(ctx, s.dir, log, filepath.Join(bin, "initdb"),
 		"--pgdata="+s.dataDir(), "--username="+superuser, "--pwfile="+pwfile,
 		"--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync")
 	if err != nil {
 		return err
 	}
 	select {
-	case <-p.done:
+	case <-p.Done:
 	case <-ctx.Done():
-		p.kill()
-		<-p.done
+		p.Kill()
+		<-p.Done
 		return fmt.Errorf("pgserver: initdb: %w", context.Cause(ctx))
 	}
-	if p.err != nil {
-		return fmt.Errorf("pgserver: initdb: %w\n%s", p.err, tail(log))
+	if p.Err != nil {
+		return fmt.Errorf("pgserver: initdb: %w\n%s", p.Err, process.Tail(log))
 	}
 	if err := os.Remove(pwfile); err != nil {
 		return fmt.Errorf("pgserver: %w", err)
 	}
 	for name, content := range files {
-		if err := writeFile(filepath.Join(s.dataDir(), name), content); err != nil {
+		if err := runner.WriteFile(filepath.Join(s.dataDir(), name), content); err != nil {
 			return err
 		}
 	}
@@ -166,7 +170,7 @@ var errPortTaken = errors.New("pgserver: the port was taken by somebody else")
 
 // run starts postgres on a free port and waits until it is ready.
 func (s *Server) run(ctx context.Context) error {
-	port, err := freePort()
+	port, err := runner.FreePort(host)
 	if err != nil {
 		return err
 	}
@@ -184,7 +188,7 @@ func (s *Server) launch(ctx context.Context) error {
 	for _, name := range slices.Sorted(maps.Keys(settings)) {
 		args = append(args, "-c", name+"="+settings[name])
 	}
-	p, err := start(ctx, s.dataDir(), s.LogFile(), filepath.Join(s.bin, "postgres"), args...)
+	p, err := runner.Start(ctx, s.dataDir(), s.LogFile(), filepath.Join(s.bin, "postgres"), args...)
 	if err != nil {
 		return err
 	}
@@ -198,11 +202,11 @@ func (s *Server) launch(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		select {
-		case <-p.done:
-			if strings.Contains(tail(s.LogFile()), "Address already in use") {
+		case <-p.Done:
+			if strings.Contains(process.Tail(s.LogFile()), "Address already in use") {
 				return errPortTaken
 			}
-			return fmt.Errorf("pgserver: postgres ended while starting: %w\n%s", p.err, tail(s.LogFile()))
+			return fmt.Errorf("pgserver: postgres ended while starting: %w\n%s", p.Err, process.Tail(s.LogFile()))
 		case <-ctx.Done():
 			return fmt.Errorf("pgserver: waiting for postgres: %w", context.Cause(ctx))
 		case <-tick.C:
@@ -280,14 +284,14 @@ func (s *Server) Interrupt() {
 	if p == nil {
 		return
 	}
-	p.interrupt()
+	p.Interrupt()
 	timer := time.NewTimer(stopWait)
 	defer timer.Stop()
 	select {
-	case <-p.done:
+	case <-p.Done:
 	case <-timer.C:
-		p.kill()
-		<-p.done
+		p.Kill()
+		<-p.Done
 	}
 }
 
@@ -311,33 +315,4 @@ func (s *Server) ConnConfig() *pgx.ConnConfig {
 	cfg := s.cfg.Copy()
 	cfg.Password = s.password()
 	return cfg
-}
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp4", net.JoinHostPort(host, "0"))
-	if err != nil {
-		return 0, fmt.Errorf("pgserver: %w", err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port, nil
-}
-
-// writeFile writes a file that only the server's user may read.
-func writeFile(path string, content []byte) error {
-	if err := os.WriteFile(path, content, 0o600); err != nil {
-		return fmt.Errorf("pgserver: %w", err)
-	}
-	if err := handOver(path); err != nil {
-		return fmt.Errorf("pgserver: %w", err)
-	}
-	return nil
-}
-
-// tail returns the end of a log, for an error text.
-func tail(path string) string {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return err.Error()
-	}
-	return strings.TrimSpace(string(b[max(0, len(b)-2000):]))
 }

@@ -1,6 +1,6 @@
 //go:build unix && !linux
 
-package pgserver
+package process
 
 import (
 	"io"
@@ -12,11 +12,11 @@ import (
 // startTied starts cmd so that it ends when we end. Without Linux's death
 // signal that takes a second child: a shell that reads from a pipe of which we
 // hold the other end, and that signals cmd when the pipe closes.
-func startTied(cmd *exec.Cmd) (release func(), err error) {
+func startTied(cmd *exec.Cmd, death syscall.Signal) (release func(), err error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	watch := exec.Command("/bin/sh", "-c", `read -r _; kill -QUIT "$0"`, strconv.Itoa(cmd.Process.Pid)) //nolint:noctx // ends with cmd
+	watch := exec.Command("/bin/sh", "-c", `read -r _; kill -"$1" "$0"`, strconv.Itoa(cmd.Process.Pid), strconv.Itoa(int(death))) //nolint:noctx // ends with cmd
 	watch.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	in, err := watch.StdinPipe()
 	if err == nil {
