@@ -153,7 +153,9 @@ func (b *base) build(settings dsn) (*pgx.ConnConfig, error) {
 	if settings["host"] == "" {
 		settings["host"], settings["port"] = servers(cfg)
 	}
-	if settings["sslmode"] == "" {
+	// Over a socket cfg says nothing of TLS, whatever PGSSLMODE says: there pgx is
+	// to read that again, for the host. Else what was said would be clear text.
+	if settings["sslmode"] == "" && !strings.HasPrefix(cfg.Host, "/") {
 		return b.moved(cfg, settings)
 	}
 	to, err := parse(settings.text())

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/keyturn/keyturn/dbconn/postgres"
 )
@@ -211,5 +212,51 @@ func TestEnvironmentNamesNoPassword(t *testing.T) {
 	user, _, err := whoami(t.Context(), open(t, c, nil))
 	if err != nil || user != name {
 		t.Errorf("logged in as %q, %v, want %q", user, err, name)
+	}
+}
+
+// A pool's own configuration goes before the secret where it says something, and a
+// host that the secret names is never dialled in clear unless somebody said so.
+func TestMergeOfAPoolsConfiguration(t *testing.T) {
+	for _, test := range []struct {
+		name, given string
+		env         map[string]string
+		opts        postgres.Options
+		want        string
+	}{
+		{"nothing said", "", nil, postgres.Options{}, "db.example:5433 verified as db.example"},
+		{"PGSSLMODE=verify-full", "", map[string]string{"PGSSLMODE": "verify-full"}, postgres.Options{}, "db.example:5433 verified as db.example"},
+		{"PGSSLMODE=require", "", map[string]string{"PGSSLMODE": "require"}, postgres.Options{}, "db.example:5433 unverified"},
+		{"another host", "host=other.example port=7", nil, postgres.Options{}, "other.example:7 verified as other.example"},
+		{"another host, its mode", "host=other.example sslmode=require", nil, postgres.Options{}, "other.example:5432 unverified"},
+		{"Options.Host", "", nil, postgres.Options{Host: "third.example", Port: 8}, "third.example:8 verified as third.example"},
+		{"Options.Host, a mode", "host=other.example sslmode=verify-full", nil, postgres.Options{Host: "third.example", Port: 8}, "third.example:8 verified as third.example"},
+		{"Options.Host, PGSSLMODE", "", map[string]string{"PGSSLMODE": "verify-full"}, postgres.Options{Host: "third.example", Port: 8}, "third.example:8 verified as third.example"},
+		{"clear text, as was said", "host=other.example sslmode=disable", nil, postgres.Options{}, "other.example:5432 plain"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			for name, value := range test.env {
+				t.Setenv(name, value)
+			}
+			_, c := newCache(t, `{"username":"u","password":"p","host":"db.example","port":5433,"dbname":"app"}`)
+			cfg, err := pgxpool.ParseConfig(test.given)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var seen *pgx.ConnConfig
+			test.opts.Configure = func(cfg *pgx.ConnConfig) error { seen = cfg; return errSeen }
+			if err := postgres.ConfigurePool(cfg, c, "prod/db", &test.opts); err != nil {
+				t.Fatal(err)
+			}
+			if err := cfg.BeforeConnect(t.Context(), cfg.ConnConfig.Copy()); !errors.Is(err, errSeen) {
+				t.Fatal(err)
+			}
+			if got := attempts(seen); got != test.want {
+				t.Errorf("goes to %s, want %s", got, test.want)
+			}
+			if seen.Database != "app" {
+				t.Errorf("database %q", seen.Database)
+			}
+		})
 	}
 }
