@@ -51,15 +51,18 @@ type chain struct {
 	refused bool                          // the server has refused a password over TLS
 	passed  map[string]dbconn.Credentials // what servers accepted that pgx does not prefer, by address
 
-	mu       sync.Mutex // protects following: against the guard alone
-	next     int        // the slot of the next DialFunc
-	walk     *dbconn.Walk
+	next     int                // the slot of the next DialFunc
 	login    dbconn.Credentials // what Next returned last
-	open     bool               // Done has not been called for it
-	again    bool               // the server refused it: the next slot of the address is for another
 	cfg      *pgconn.Config     // pgx's own for this connect, which has the password
 	disguise *pgconn.PgError    // the error whose code was changed
-	guard    *time.Timer
+
+	// What is above is the connect's own, which calls one hook after the other.
+	// What is below it shares with the guard; mu is not held during I/O.
+	mu    sync.Mutex
+	walk  *dbconn.Walk // written while no login is open
+	open  bool         // Done has not been called for the login
+	guard *time.Timer
+	again bool // the server refused it: the next slot of the address is for another
 }
 
 // slotsEach is how many attempts an address gets: those of a walk, and one more in
@@ -204,13 +207,10 @@ func (ch *chain) lookup(ctx context.Context, host string) ([]string, error) {
 // begin asks for what to log in with first, before pgx has begun: the error of a
 // secret that cannot be read is then the caller's as it is.
 func (ch *chain) begin(ctx context.Context) error {
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
 	return ch.step(ctx, ch.slots[0].address)
 }
 
-// step begins a walk to the address, or goes one on. The caller holds ch.mu, which
-// nobody else wants but a guard that is not set.
+// step begins a walk to the address, or goes one on.
 func (ch *chain) step(ctx context.Context, address string) error {
 	if ch.walk == nil {
 		ch.walk = ch.source.Walk(ch.server, address)
@@ -219,6 +219,8 @@ func (ch *chain) step(ctx context.Context, address string) error {
 	if err != nil {
 		return err
 	}
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
 	ch.login, ch.open, ch.again = login, true, false
 	// pgx has no hook for a connect that fails, and one that fails before it
 	// dials would keep what it has taken of MaxConcurrentLogins.
@@ -228,23 +230,26 @@ func (ch *chain) step(ctx context.Context, address string) error {
 	return nil
 }
 
-// ended tells the walk how the login has ended, if it has not been told.
-func (ch *chain) ended(ctx context.Context, err error) {
+// ended tells the walk how the login has ended, if it has not been told, and
+// reports whether the server has refused it.
+func (ch *chain) ended(ctx context.Context, err error) (again bool) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	ch.done(ctx, err)
+	if ch.open {
+		if ch.guard != nil {
+			ch.guard.Stop()
+		}
+		ch.open = false
+		ch.again = ch.walk.Done(ctx, err)
+	}
+	return ch.again
 }
 
-// done is ended for those who hold ch.mu.
-func (ch *chain) done(ctx context.Context, err error) {
-	if !ch.open {
-		return
-	}
-	if ch.guard != nil {
-		ch.guard.Stop()
-	}
-	ch.open = false
-	ch.again = ch.walk.Done(ctx, err)
+// isOpen reports whether the walk is yet to be told how the login ends.
+func (ch *chain) isOpen() bool {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	return ch.open
 }
 
 // forget takes the password of an attempt that is over out of the configuration:
@@ -269,8 +274,6 @@ func (ch *chain) dial(ctx context.Context, network, address string) (net.Conn, e
 	if ch.over.Load() {
 		return ch.user.dial(ctx, network, address) // to cancel a query
 	}
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
 	i := ch.next
 	ch.next++
 	ch.at = i
@@ -280,19 +283,18 @@ func (ch *chain) dial(ctx context.Context, network, address string) (net.Conn, e
 		ch.disguise = nil
 	}
 	switch {
-	case i == 0 && ch.open: // begin has asked
+	case i == 0 && ch.isOpen(): // begin has asked
 	case i >= len(ch.slots):
 		// pgx returns to a server that let it in, but that it does not prefer.
 		if login, ok := ch.passed[address]; ok {
 			ch.login = login
 		}
 	default:
-		ch.done(ctx, errSpent) // it ended in a way that has no hook
-		if !ch.slots[i].first && !ch.again {
+		again := ch.ended(ctx, errSpent) // it may have ended in a way that has no hook
+		if !ch.slots[i].first && !again {
 			return nil, errSpent
 		}
-		if ch.slots[i].first && ch.slots[i].clear && ch.refused {
-			ch.again = false
+		if ch.slots[i].clear && ch.refused {
 			return nil, errSpent // what was refused over TLS is not sent in clear
 		}
 		if ch.slots[i].first {
@@ -311,7 +313,7 @@ func (ch *chain) connect(ctx context.Context, network, address string) (net.Conn
 	if ch.timeout <= 0 {
 		conn, err := ch.user.dial(ctx, network, address)
 		if err != nil {
-			ch.done(ctx, err)
+			ch.ended(ctx, err)
 		}
 		return conn, err
 	}
@@ -320,10 +322,12 @@ func (ch *chain) connect(ctx context.Context, network, address string) (net.Conn
 	defer cancel()
 	conn, err := ch.user.dial(bounded, network, address)
 	if err == nil {
-		err = conn.SetDeadline(deadline)
+		if err = conn.SetDeadline(deadline); err != nil {
+			_ = conn.Close()
+		}
 	}
 	if err != nil {
-		ch.done(ctx, err)
+		ch.ended(ctx, err)
 		return nil, err
 	}
 	return conn, nil
@@ -348,12 +352,10 @@ func (ch *chain) onPgError(conn *pgconn.PgConn, e *pgconn.PgError) bool {
 	}
 	// Of its own: e is about to change, and an event may be read any time.
 	told := *e
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
-	ch.done(context.Background(), &told)
+	again := ch.ended(context.Background(), &told)
 	ch.forget()
 	ch.refused = ch.refused || refused(&told) && ch.at < len(ch.slots) && !ch.slots[ch.at].clear
-	if ch.again && e.Code == invalidPassword {
+	if again && e.Code == invalidPassword {
 		ch.disguise = e
 		e.Code = invalidAuthorization
 		return false
