@@ -28,13 +28,13 @@ const (
 
 // candidate returns the first version that may be tried; none if there is none.
 //
+// A walk that has made all its logins is offered none, but sees where the labels
+// are: it may have to wait until they move.
+//
 // It looks at the labels from the start each time. What is held costs no call,
 // and what was read before the latest refusal is of no use: where rotation
 // follows rotation, AWSPENDING has moved on by the time its version is refused.
 func (w *Walk) candidate(ctx context.Context) (candidate, error) {
-	if len(w.tried) >= maxLogins {
-		return candidate{}, nil
-	}
 	r := w.r
 	r.mu.Lock()
 	w.accepted = r.target.accepted
@@ -46,7 +46,7 @@ func (w *Walk) candidate(ctx context.Context) (candidate, error) {
 		doubted  candidate     // what is left open, and tried if nothing newer is to be had
 	)
 	for step := held; step <= previous; step++ {
-		if step == previous && doubted.secret != nil {
+		if step == previous && (doubted.secret != nil || w.spent()) {
 			return doubted, nil
 		}
 		stage, s, err := w.look(ctx, step, current, answered)
@@ -137,11 +137,17 @@ func (w *Walk) offers(s *cache.Secret) bool {
 	if !w.r.opts.Usable(s) {
 		return false
 	}
-	user := w.r.opts.User(s)
+	user, version := w.r.opts.User(s), s.VersionID()
 	w.r.mu.Lock()
 	defer w.r.mu.Unlock()
-	return !slices.Contains(w.barred, s.VersionID()) && !slices.Contains(w.users, user) && w.r.target.open(s.VersionID(), user)
+	barred := slices.ContainsFunc(w.barred, func(b barred) bool {
+		return b.version == version && w.r.target.barred(version, b.verdict)
+	})
+	return !w.spent() && !barred && !slices.Contains(w.users, user) && w.r.target.open(version, user)
 }
+
+// spent reports whether the walk has made all the logins that it may make.
+func (w *Walk) spent() bool { return len(w.tried) >= maxLogins+w.more }
 
 // note takes note of where a read found its label, and returns the start of
 // that read.
@@ -158,8 +164,10 @@ func (r *Retrier) note(stage string, s *cache.Secret, err error) time.Time {
 	switch {
 	case stage == cache.Current && err == nil:
 		r.target.sawCurrent(s)
-	case stage == cache.Pending && (err == nil || errors.Is(err, cache.ErrNotFound)):
-		r.target.sawPending(version, began)
+	case stage == cache.Pending:
+		if r.target.pendingHidden = position(s, err) == hidden; !r.target.pendingHidden {
+			r.target.sawPending(version, began)
+		}
 	}
 	return began
 }

@@ -36,7 +36,8 @@
 // # When nothing is left
 //
 // If the labels say that a rotation is under way, or cannot be read, Do waits for
-// its end, up to Options.Patience, without trying a password. Else it returns an
+// its end, up to Options.Patience, without trying a password; when the labels have
+// moved, or somebody else got in, there is one login more. Else it returns an
 // [*Error] at once.
 //
 // # HTTP

@@ -23,7 +23,7 @@ const (
 // walk's error. The refused passwords are not tried meanwhile.
 func (w *Walk) poll(ctx context.Context) error {
 	r := w.r
-	if !r.eager && len(w.tried) < maxLogins && w.overtaken() {
+	if !r.eager && !w.spent() && w.overtaken() {
 		return nil // what this walk saw refused is accepted now
 	}
 	if w.hopeless() {
@@ -40,9 +40,13 @@ func (w *Walk) poll(ctx context.Context) error {
 		r.warn(ctx, "every version was refused while a rotation may be under way; waiting for its end",
 			slog.Duration("patience", r.opts.Patience))
 	}
-	woken, accepted := w.wake()
-	if accepted {
-		return nil
+	var woken <-chan struct{}
+	if !w.spent() || w.woken < maxLogins {
+		var accepted bool
+		if woken, accepted = w.wake(); accepted {
+			w.woke()
+			return nil
+		}
 	}
 	patience := time.NewTimer(time.Until(w.until))
 	defer patience.Stop()
@@ -54,6 +58,7 @@ func (w *Walk) poll(ctx context.Context) error {
 		select {
 		case <-woken:
 			pause.Stop()
+			w.woke()
 			return nil
 		case <-patience.C:
 			pause.Stop()
@@ -66,6 +71,7 @@ func (w *Walk) poll(ctx context.Context) error {
 		moved, err := w.moved(reads, backoff)
 		switch {
 		case moved:
+			w.extend()
 			return nil
 		case err != nil && (reads.Err() == nil || ctx.Err() != nil):
 			return w.fail(err)
@@ -77,13 +83,32 @@ func (w *Walk) poll(ctx context.Context) error {
 func (w *Walk) hopeless() bool {
 	r := w.r
 	switch {
-	case len(w.tried) >= maxLogins || r.opts.Patience < 0 || !w.labels.rotating():
+	case r.opts.Patience < 0 || !w.labels.rotating():
 		return true
 	case w.lock != nil || len(w.users) > 0:
 		return true // of a user that is locked out or not wanted, it makes no other
 	}
 	// A request that was not refused with AWSCURRENT itself does not wait.
 	return r.eager && !w.has(w.labels.current)
+}
+
+// extend gives a walk that has made its logins one more: the labels have moved, and
+// what is to be tried now is another version, as a rule. Without it, two rotations
+// in a row would be an outage where AWSPENDING may not be read.
+func (w *Walk) extend() {
+	if w.spent() {
+		w.more++
+	}
+}
+
+// woke gives a walk that has made its logins one more: the target has accepted
+// somebody. It does so for as many times as a walk has logins, and no more: an
+// endpoint over nodes that differ accepts somebody all the time.
+func (w *Walk) woke() {
+	if w.spent() {
+		w.woken++
+		w.extend()
+	}
 }
 
 // overtaken reports whether the target has accepted a login since the walk began to

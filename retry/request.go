@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -96,7 +97,7 @@ func (w *Walk) refusedAgain(err error) {
 	r, l := w.r, w.login
 	version := l.secret.VersionID()
 	w.tried, w.err = append(w.tried, Attempt{VersionID: version, Stage: l.stage}), err
-	w.barred = append(w.barred, version)
+	w.barred = append(w.barred, barred{version, math.MaxUint64}) // whatever others are told
 	r.mu.Lock()
 	r.endLocked(l, true)
 	r.mu.Unlock()

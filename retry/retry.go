@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// maxLogins bounds the logins of one Walk. Servers lock accounts: a fourth
-	// attempt costs more than it can bring.
+	// maxLogins bounds the logins that a Walk makes before it waits. Servers lock
+	// accounts: a fourth attempt costs more than it can bring.
 	maxLogins = 3
 
 	// provenFor is how long an acceptance lets further logins with the same
@@ -166,9 +166,10 @@ func New(c *cache.Cache, secretID string, isAuthError func(error) bool, opts *Op
 }
 
 // Do calls login with one version of the secret after the other until one is
-// accepted, at most three times. It returns nil once login has; the error of
-// login, unchanged, if that is no refusal; an [*Error] if all versions were
-// refused; and the cache's own error if the secret cannot be read.
+// accepted: at most three times, and once more each time the labels have moved
+// while it waited. It returns nil once login has; the error of login, unchanged,
+// if that is no refusal; an [*Error] if all versions were refused; and the cache's
+// own error if the secret cannot be read.
 //
 // login must be one attempt: a retry inside it would count as one and hit the
 // target as many. It gets ctx as it is. Its errors are passed on as they are, so

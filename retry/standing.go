@@ -26,8 +26,10 @@ type standings struct {
 	current string    // the version that AWSCURRENT was last seen on
 	readAt  time.Time // start of the read that saw it there
 
-	// The latest read of AWSPENDING: its start, and when its answer was there.
+	// The latest read of AWSPENDING: its start, and when its answer was there; and
+	// whether it told where that is, if it is anywhere.
 	pendingAsked, pendingAnswered time.Time
+	pendingHidden                 bool
 }
 
 // A standing is what is remembered of one version.
@@ -38,6 +40,7 @@ type standing struct {
 	refusedAt  time.Time
 	err        error  // the target's own, of that refusal
 	counted    uint64 // number of the latest refusal that counted, 0: none
+	freed      uint64 // number of the latest refusal, of another version, that made this one worth a try again
 
 	held    time.Duration // how long it is in quarantine, from heldAt; 0: it is not
 	heldAt  time.Time
@@ -100,9 +103,8 @@ func (t *standings) accept(version string, began uint64) (counts, news bool) {
 }
 
 // refuse records that a login which began as number began was refused with err.
-// It reports whether the verdict counts, and returns the versions whose
-// quarantine it ends.
-func (t *standings) refuse(version string, began uint64, err error) (counts bool, free []string) {
+// It reports whether the verdict counts. Its number is t.count then.
+func (t *standings) refuse(version string, began uint64, err error) (counts bool) {
 	st, now := t.of(version), time.Now()
 	// Of the stragglers of a change none but the first brings news: what was
 	// read of the labels since then will do for all, in one call.
@@ -116,7 +118,7 @@ func (t *standings) refuse(version string, began uint64, err error) (counts bool
 	counts = began > st.accepted
 	st.refused, st.refusedAt, st.err = t.number(), now, err
 	if !counts {
-		return false, nil // it began before the version was accepted
+		return false // it began before the version was accepted
 	}
 	// A version that was accepted since its last refusal, and now is not: the
 	// target has changed, and what it refused before that it may accept again,
@@ -124,18 +126,27 @@ func (t *standings) refuse(version string, began uint64, err error) (counts bool
 	// for one such change. An endpoint over nodes that differ changes with every
 	// login; it gets a few more, if it has just accepted both. But where none
 	// is accepted any more, the passwords are wrong, and trying them in turns
-	// would lock the account.
+	// would lock the account. Nor do those get any that may not see AWSPENDING:
+	// what they meet is the next rotation, as a rule, whose end they wait for.
 	changed := st.accepted > st.counted
 	st.counted = st.refused
 	t.streak++
+	differs := t.lately(st) && t.streak <= maxStreak && !t.pendingHidden
 	for v, other := range t.versions {
-		if v != version && t.quarantined(v) && (changed || t.lately(other) && t.lately(st) && t.streak <= maxStreak) {
-			other.held = 0
-			free = append(free, v)
+		if v != version && t.quarantined(v) && (changed || differs && t.lately(other)) {
+			other.held, other.freed = 0, st.refused
 		}
 	}
 	st.held, st.heldAt, st.current, st.pending = quarantine, now, t.current, ""
-	return true, free
+	return true
+}
+
+// barred reports whether a version that a walk was refused with, by the verdict of
+// that number, is nothing for that walk any more: there has been no reason since to
+// think that the target accepts it.
+func (t *standings) barred(version string, verdict uint64) bool {
+	st := t.versions[version]
+	return st == nil || verdict > max(st.accepted, st.freed)
 }
 
 // lately reports whether the version was accepted no longer ago than a

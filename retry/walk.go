@@ -25,7 +25,9 @@ type Walk struct {
 	r *Retrier
 
 	tried   []Attempt // the logins made
-	barred  []string  // the versions that were refused in this walk
+	more    int       // how many it may make beyond maxLogins
+	woken   int       // how many of these for an acceptance
+	barred  []barred  // the versions that were refused in this walk
 	doubted []string  // those refused by a verdict that did not count
 	users   []string  // the users that the target does not want
 	err     error     // the target's last refusal
@@ -39,6 +41,12 @@ type Walk struct {
 
 	login *login // under way
 	slot  bool   // it has one of Options.MaxConcurrentLogins
+}
+
+// A barred version was refused in this walk, by the verdict of that number.
+type barred struct {
+	version string
+	verdict uint64
 }
 
 // A login is one that Next has handed out and that has no outcome yet.
@@ -154,7 +162,8 @@ func (w *Walk) refused(attempt Attempt, err error) {
 	r, l := w.r, w.login
 	r.mu.Lock()
 	r.width = 0
-	counts, free := r.target.refuse(attempt.VersionID, l.number, err)
+	counts := r.target.refuse(attempt.VersionID, l.number, err)
+	verdict := r.target.count
 	r.endLocked(l, false)
 	r.mu.Unlock()
 	w.end()
@@ -165,11 +174,10 @@ func (w *Walk) refused(attempt Attempt, err error) {
 	// for all. Only once: else a walk could spend all its logins on the old
 	// password.
 	if counts || slices.Contains(w.doubted, attempt.VersionID) {
-		w.barred = append(w.barred, attempt.VersionID)
+		w.barred = append(w.barred, barred{attempt.VersionID, verdict})
 	} else {
 		w.doubted = append(w.doubted, attempt.VersionID)
 	}
-	w.barred = slices.DeleteFunc(w.barred, func(v string) bool { return slices.Contains(free, v) })
 	r.Report(Refused, attempt.VersionID, attempt.Stage, err)
 	if counts {
 		r.Report(Quarantined, attempt.VersionID, attempt.Stage, err)
