@@ -140,7 +140,7 @@ func TestRotationThatIsGivenUp(t *testing.T) {
 // The logins before a wait count. A walk that has made its three waits like any
 // other, and has one more each time the labels have moved.
 func TestThreeLoginsAcrossAWait(t *testing.T) {
-	bubble(t, nil, func(t *testing.T, w *world) {
+	bubble(t, nil, func(_ *testing.T, w *world) {
 		v2 := w.pend("v2")
 		w.db.setPassword("neither")
 		var wg sync.WaitGroup
