@@ -169,7 +169,7 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	}
 	// The secret may have been found to name another server meanwhile: the
 	// database has moved, and the login was refused where it used to be.
-	if moved, ok := c.source.moved(server); ok && IsRefused(err) {
+	if moved, ok := c.source.Moved(server); ok && IsRefused(err) {
 		return c.login(ctx, moved)
 	}
 	return nil, err
@@ -190,7 +190,7 @@ func (c *connector) login(ctx context.Context, server Credentials) (driver.Conn,
 			return conn, nil
 		default:
 			// It names the server at best, and a program may have many secrets.
-			return nil, fmt.Errorf("dbconn: logging in to %s with secret %q: %w", server.endpoint(), c.source.secretID, err)
+			return nil, fmt.Errorf("dbconn: logging in to %s with secret %q: %w", server.Address(), c.source.secretID, err)
 		}
 	}
 }

@@ -42,6 +42,9 @@ func (c Credentials) Password() string {
 	return c.password()
 }
 
+// Address returns host and port, as errors name the server.
+func (c Credentials) Address() string { return c.endpoint().String() }
+
 func (c Credentials) endpoint() endpoint { return endpoint{c.Host, c.Port} }
 
 // Retired reports whether the connection that was opened with these credentials

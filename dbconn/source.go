@@ -101,8 +101,9 @@ func (src *Source) Held(ctx context.Context) (Credentials, error) {
 	return src.credentials(s)
 }
 
-// moved reports whether the secret names another server by now than server.
-func (src *Source) moved(server Credentials) (Credentials, bool) {
+// Moved returns the credentials that the cache holds now, and reports whether they
+// name another server than the given ones: the database has moved. It does not wait.
+func (src *Source) Moved(server Credentials) (Credentials, bool) {
 	s, ok := src.handle.Peek()
 	if !ok {
 		return Credentials{}, false

@@ -1,9 +1,7 @@
 package postgres
 
 import (
-	"context"
 	"crypto/tls"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"net"
@@ -13,7 +11,6 @@ import (
 	"sync"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/keyturn/keyturn/dbconn"
 	"github.com/keyturn/keyturn/internal/rdsroots"
@@ -228,23 +225,6 @@ func prefers(cfg *pgx.ConnConfig) bool {
 		count(next.Host, next.TLSConfig)
 	}
 	return encrypted == plain
-}
-
-// connector returns pgx's connector for the credentials.
-func (b *base) connector(credentials dbconn.Credentials) (driver.Connector, error) {
-	prepared, err := b.prepared(credentials)
-	if err != nil {
-		return nil, err
-	}
-	// A shallow copy: pgx makes a deep one of what it gets, for each connection.
-	cfg := *prepared
-	cfg.User, cfg.Password = credentials.Username, credentials.Password()
-	return clean{stdlib.GetConnector(cfg, stdlib.OptionResetSession(func(context.Context, *pgx.Conn) error {
-		if credentials.Retired() {
-			return driver.ErrBadConn // database/sql takes another one
-		}
-		return nil
-	}))}, nil
 }
 
 // prepared returns the configuration for the server that the credentials name,

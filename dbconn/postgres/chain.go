@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -30,6 +29,8 @@ import (
 //	OnPgError        tells the walk that the server refused, and has pgx go on
 //	ValidateConnect  tells the walk that the server accepted
 //
+// and the tracer's TraceConnectEnd at the end of them all, whichever that is.
+//
 // pgx does not go on after a wrong password (28P01). So OnPgError gives the error
 // another code (28000), of which pgx has no opinion, and the next DialFunc, when pgx
 // has looked at it, gives it back its own.
@@ -41,7 +42,6 @@ type chain struct {
 	server  dbconn.Credentials // names the server
 	user    hooks
 	timeout time.Duration // of one attempt
-	guarded bool          // a login that is lost sight of must be given up some time
 
 	slots   []slot
 	lookups []lookup                      // what LookupFunc answers, in this order
@@ -52,17 +52,12 @@ type chain struct {
 	passed  map[string]dbconn.Credentials // what servers accepted that pgx does not prefer, by address
 
 	next     int                // the slot of the next DialFunc
+	walk     *dbconn.Walk       // to the address of the attempt under way
 	login    dbconn.Credentials // what Next returned last
+	open     bool               // Done has not been called for it
+	again    bool               // the server refused it: the next slot of the address is for another
 	cfg      *pgconn.Config     // pgx's own for this connect, which has the password
 	disguise *pgconn.PgError    // the error whose code was changed
-
-	// What is above is the connect's own, which calls one hook after the other.
-	// What is below it shares with the guard; mu is not held during I/O.
-	mu    sync.Mutex
-	walk  *dbconn.Walk // written while no login is open
-	open  bool         // Done has not been called for the login
-	guard *time.Timer
-	again bool // the server refused it: the next slot of the address is for another
 }
 
 // slotsEach is how many attempts an address gets: those of a walk, and one more in
@@ -91,6 +86,7 @@ type hooks struct {
 	onPgError       pgconn.PgErrorHandler
 	validateConnect pgconn.ValidateConnectFunc
 	afterConnect    pgconn.AfterConnectFunc
+	tracer          pgx.QueryTracer
 }
 
 // errSpent ends a slot that there is no use for.
@@ -104,6 +100,7 @@ func (ch *chain) install(ctx context.Context, cc *pgx.ConnConfig) error {
 	ch.user = hooks{
 		dial: cc.DialFunc, lookup: cc.LookupFunc, afterNetConnect: cc.AfterNetConnect,
 		onPgError: cc.OnPgError, validateConnect: cc.ValidateConnect, afterConnect: cc.AfterConnect,
+		tracer: cc.Tracer,
 	}
 	// pgx would count the waiting for other callers' verdicts as connecting.
 	ch.timeout, cc.ConnectTimeout = cc.ConnectTimeout, 0
@@ -113,6 +110,7 @@ func (ch *chain) install(ctx context.Context, cc *pgx.ConnConfig) error {
 	cc.LookupFunc, cc.DialFunc = ch.lookup, ch.dial
 	cc.AfterNetConnect, cc.OnPgError = ch.afterNetConnect, ch.onPgError
 	cc.ValidateConnect, cc.AfterConnect = ch.validateConnect, ch.afterConnect
+	cc.Tracer = &tracer{ch}
 	return nil
 }
 
@@ -219,44 +217,28 @@ func (ch *chain) step(ctx context.Context, address string) error {
 	if err != nil {
 		return err
 	}
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
 	ch.login, ch.open, ch.again = login, true, false
-	// pgx has no hook for a connect that fails, and one that fails before it
-	// dials would keep what it has taken of MaxConcurrentLogins.
-	if ch.guarded && ch.timeout > 0 {
-		ch.guard = time.AfterFunc(2*ch.timeout, func() { ch.ended(context.Background(), errSpent) })
-	}
 	return nil
 }
 
-// ended tells the walk how the login has ended, if it has not been told, and
-// reports whether the server has refused it.
-func (ch *chain) ended(ctx context.Context, err error) (again bool) {
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
+// ended tells the walk how the login has ended, if it has not been told.
+func (ch *chain) ended(ctx context.Context, err error) {
 	if ch.open {
-		if ch.guard != nil {
-			ch.guard.Stop()
-		}
 		ch.open = false
 		ch.again = ch.walk.Done(ctx, err)
 	}
-	return ch.again
 }
 
-// isOpen reports whether the walk is yet to be told how the login ends.
-func (ch *chain) isOpen() bool {
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
-	return ch.open
-}
-
-// forget takes the password of an attempt that is over out of the configuration:
-// pgx's error has that with it. The caller is one of pgx's hooks.
+// forget takes the password of an attempt that is over out of the configuration,
+// which pgx's error has with it, and gives the server's error its own code back. The
+// caller is one of pgx's hooks.
 func (ch *chain) forget() {
 	if ch.cfg != nil {
 		ch.cfg.Password = ""
+	}
+	if ch.disguise != nil {
+		ch.disguise.Code = invalidPassword
+		ch.disguise = nil
 	}
 }
 
@@ -278,20 +260,16 @@ func (ch *chain) dial(ctx context.Context, network, address string) (net.Conn, e
 	ch.next++
 	ch.at = i
 	ch.forget()
-	if ch.disguise != nil {
-		ch.disguise.Code = invalidPassword
-		ch.disguise = nil
-	}
 	switch {
-	case i == 0 && ch.isOpen(): // begin has asked
+	case i == 0 && ch.open: // begin has asked
 	case i >= len(ch.slots):
 		// pgx returns to a server that let it in, but that it does not prefer.
 		if login, ok := ch.passed[address]; ok {
 			ch.login = login
 		}
 	default:
-		again := ch.ended(ctx, errSpent) // it may have ended in a way that has no hook
-		if !ch.slots[i].first && !again {
+		ch.ended(ctx, errSpent) // it may have ended in a way that has no hook
+		if !ch.slots[i].first && !ch.again {
 			return nil, errSpent
 		}
 		if ch.slots[i].clear && ch.refused {
@@ -352,10 +330,10 @@ func (ch *chain) onPgError(conn *pgconn.PgConn, e *pgconn.PgError) bool {
 	}
 	// Of its own: e is about to change, and an event may be read any time.
 	told := *e
-	again := ch.ended(context.Background(), &told)
+	ch.ended(context.Background(), &told)
 	ch.forget()
 	ch.refused = ch.refused || refused(&told) && ch.at < len(ch.slots) && !ch.slots[ch.at].clear
-	if again && e.Code == invalidPassword {
+	if ch.again && e.Code == invalidPassword {
 		ch.disguise = e
 		e.Code = invalidAuthorization
 		return false
@@ -385,8 +363,45 @@ func (ch *chain) afterConnect(ctx context.Context, conn *pgconn.PgConn) error {
 	if err == nil && ch.user.afterConnect != nil {
 		err = ch.user.afterConnect(ctx, conn)
 	}
-	if err != nil {
-		ch.forget()
-	}
 	return err
+}
+
+// A tracer hears of the end of a connect, for which pgx has no other hook.
+type tracer struct{ chain *chain }
+
+// TraceConnectStart gives pgx the user's tracer back: it has yet to look at what
+// else that one traces.
+func (t *tracer) TraceConnectStart(ctx context.Context, data pgx.TraceConnectStartData) context.Context {
+	user := t.chain.user.tracer
+	data.ConnConfig.Tracer = user
+	if user, ok := user.(pgx.ConnectTracer); ok {
+		return user.TraceConnectStart(ctx, data)
+	}
+	return ctx
+}
+
+// TraceConnectEnd gives up a login that has ended in a way that has no hook.
+func (t *tracer) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEndData) {
+	t.chain.ended(ctx, errSpent)
+	if data.Err != nil {
+		t.chain.forget()
+	}
+	if user, ok := t.chain.user.tracer.(pgx.ConnectTracer); ok {
+		user.TraceConnectEnd(ctx, data)
+	}
+}
+
+// TraceQueryStart implements [pgx.QueryTracer], as what pgx takes for a tracer has to.
+func (t *tracer) TraceQueryStart(ctx context.Context, conn *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
+	if t.chain.user.tracer == nil {
+		return ctx
+	}
+	return t.chain.user.tracer.TraceQueryStart(ctx, conn, data)
+}
+
+// TraceQueryEnd implements [pgx.QueryTracer].
+func (t *tracer) TraceQueryEnd(ctx context.Context, conn *pgx.Conn, data pgx.TraceQueryEndData) {
+	if t.chain.user.tracer != nil {
+		t.chain.user.tracer.TraceQueryEnd(ctx, conn, data)
+	}
 }

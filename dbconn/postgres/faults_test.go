@@ -502,7 +502,6 @@ func TestSlotsAreGivenBack(t *testing.T) {
 					if err := connect(ctx); err != nil {
 						t.Errorf("afterwards: %v", err)
 					}
-					// The guard would have given the slot back after twenty seconds.
 					if took := time.Since(start); took > 10*time.Second {
 						t.Errorf("the next login took %v", took)
 					}

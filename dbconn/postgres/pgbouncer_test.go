@@ -2,8 +2,10 @@ package postgres_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 	"sync"
@@ -18,6 +20,7 @@ import (
 	"github.com/keyturn/keyturn/dbconn"
 	"github.com/keyturn/keyturn/dbconn/postgres"
 	"github.com/keyturn/keyturn/internal/pgserver"
+	"github.com/keyturn/keyturn/internal/testcert"
 	"github.com/keyturn/keyturn/retry"
 )
 
@@ -123,6 +126,50 @@ func TestPgBouncerWithoutTheUser(t *testing.T) {
 		connect := opener.new(t, c, &postgres.Options{Host: b.Host(), Port: b.Port(), Database: name})
 		if err := connect(t.Context()); err != nil {
 			t.Errorf("%s: %v", opener.name, err)
+		}
+	}
+}
+
+// sslmode=prefer was asked for by name: TLS, and then without, if the server has none.
+// It is no reason to send in clear what was refused over TLS.
+func TestPgBouncerPreferAfterARefusal(t *testing.T) {
+	t.Parallel()
+	name, password := newUser(t)
+	cert, key := testcert.New(t)
+	b := newBouncer(t, &pgserver.BouncerOptions{
+		NoLookup: true, Users: map[string]string{name: password},
+		Files:    map[string][]byte{"server.crt": cert, "server.key": key},
+		Settings: map[string]string{"client_tls_sslmode": "allow", "client_tls_cert_file": "server.crt", "client_tls_key_file": "server.key"},
+	})
+	for _, opener := range openers {
+		if opener.name == "ConfigurePool" {
+			continue // there, what is pgx's default is unsaid
+		}
+		_, c := newCache(t, document(t, name, "wrong"))
+		var clear, dials atomic.Int64
+		connect := opener.new(t, c, &postgres.Options{
+			Host: b.Host(), Port: b.Port(), DSN: "sslmode=prefer", Patience: -1,
+			Configure: func(cfg *pgx.ConnConfig) error {
+				dial := cfg.DialFunc
+				cfg.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+					dials.Add(1)
+					return dial(ctx, network, address)
+				}
+				cfg.AfterNetConnect = func(_ context.Context, _ *pgconn.Config, conn net.Conn) (net.Conn, error) {
+					if _, ok := conn.(*tls.Conn); !ok {
+						clear.Add(1)
+					}
+					return conn, nil
+				}
+				return nil
+			},
+		})
+		err := connect(t.Context())
+		if !dbconn.IsRefused(err) {
+			t.Errorf("%s: %v", opener.name, err)
+		}
+		if clear.Load() != 0 || dials.Load() != 1 {
+			t.Errorf("%s: %d attempts, %d of them in clear", opener.name, dials.Load(), clear.Load())
 		}
 	}
 }

@@ -64,13 +64,14 @@ func ConfigurePool(cfg *pgxpool.Config, c *cache.Cache, secretID string, opts *O
 }
 
 // Connect opens one connection that logs in as [NewPool] says: for LISTEN, for
-// replication. The error is as that of the connector's Connect: see [NewConnector].
+// replication. The error is as that of the connector's Connect: see [NewConnector],
+// which is also what opens several: Connect remembers nothing of the one before.
 func Connect(ctx context.Context, c *cache.Cache, secretID string, opts *Options) (*pgx.Conn, error) {
-	connector, err := NewConnector(c, secretID, opts)
+	con, err := NewConnector(c, secretID, opts)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := connector.Connect(ctx)
+	conn, err := con.Connect(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +86,7 @@ func (b *base) configurePool(cfg *pgxpool.Config, c *cache.Cache, secretID strin
 	beforeConnect := func(ctx context.Context, cc *pgx.ConnConfig) error {
 		return b.beforeConnect(ctx, cc, source, before)
 	}
-	source, err = dbconn.NewSource(c, secretID, driverFor(b), b.options(), func(ctx context.Context) error {
+	source, err = dbconn.NewSource(c, secretID, driverFor(), b.options(), func(ctx context.Context) error {
 		cc := cfg.ConnConfig.Copy()
 		if err := beforeConnect(ctx, cc); err != nil {
 			return err
@@ -102,7 +103,7 @@ func (b *base) configurePool(cfg *pgxpool.Config, c *cache.Cache, secretID strin
 	cfg.BeforeConnect = beforeConnect
 	prepare, acquire := cfg.PrepareConn, cfg.BeforeAcquire //nolint:staticcheck // A user's may be there still.
 	cfg.PrepareConn = func(ctx context.Context, conn *pgx.Conn) (bool, error) {
-		if login, ok := conn.PgConn().CustomData()[connKey].(dbconn.Credentials); ok && login.Retired() {
+		if retired(conn) {
 			return false, nil // the pool takes another one
 		}
 		switch {
@@ -116,6 +117,13 @@ func (b *base) configurePool(cfg *pgxpool.Config, c *cache.Cache, secretID strin
 	return nil
 }
 
+// retired reports whether the connection is to be closed: see
+// [dbconn.Credentials.Retired].
+func retired(conn *pgx.Conn) bool {
+	login, ok := conn.PgConn().CustomData()[connKey].(dbconn.Credentials)
+	return ok && login.Retired()
+}
+
 // beforeConnect makes cc what a connect to the server takes that the secret names,
 // or whoever goes before it.
 func (b *base) beforeConnect(ctx context.Context, cc *pgx.ConnConfig, source *dbconn.Source, user func(context.Context, *pgx.ConnConfig) error) error {
@@ -123,6 +131,12 @@ func (b *base) beforeConnect(ctx context.Context, cc *pgx.ConnConfig, source *db
 	if err != nil {
 		return err
 	}
+	return b.prepare(ctx, cc, source, server, user)
+}
+
+// prepare makes cc what a connect to the server takes, and asks for what to log in
+// with first. user is a hook of the pool's, or nil.
+func (b *base) prepare(ctx context.Context, cc *pgx.ConnConfig, source *dbconn.Source, server dbconn.Credentials, user func(context.Context, *pgx.ConnConfig) error) error {
 	prepared, err := b.prepared(server)
 	if err != nil {
 		return err
@@ -134,7 +148,7 @@ func (b *base) beforeConnect(ctx context.Context, cc *pgx.ConnConfig, source *db
 			return err
 		}
 	}
-	ch := &chain{source: source, server: server, guarded: b.opts.MaxConcurrentLogins > 0}
+	ch := &chain{source: source, server: server}
 	if err := ch.install(ctx, cc); err != nil {
 		return err
 	}

@@ -206,6 +206,128 @@ func TestPreferStandby(t *testing.T) {
 	}
 }
 
+// pgx returns to a server that nobody prefers, and there the connection breaks: there
+// is no hook for that attempt either.
+func TestPreferStandbyBreaks(t *testing.T) {
+	t.Parallel()
+	for _, opener := range openers {
+		t.Run(opener.name, func(t *testing.T) {
+			t.Parallel()
+			name, password := newUser(t)
+			_, c := newCache(t, document(t, name, password))
+			p, dead := newProxy(t, pg), newProxy(t, pg)
+			dead.Close()
+			connect := opener.new(t, c, &postgres.Options{
+				MaxConcurrentLogins: 1, Patience: -1,
+				DSN: fmt.Sprintf("sslmode=disable target_session_attrs=prefer-standby host=127.0.0.1,127.0.0.1 port=%d,%d connect_timeout=2", p.Port(), dead.Port()),
+				Configure: func(cfg *pgx.ConnConfig) error {
+					validate := cfg.ValidateConnect
+					cfg.ValidateConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
+						err := validate(ctx, conn)
+						p.Set(proxy.Fault{FromServer: &proxy.Cut{After: 50}}) // once more it does not get so far
+						return err
+					}
+					return nil
+				},
+			})
+			ctx, cancel := context.WithTimeout(t.Context(), hang)
+			defer cancel()
+			for range 2 {
+				err := connect(ctx)
+				if err == nil || dbconn.IsRefused(err) {
+					t.Errorf("%v", err)
+				}
+				checkNoPassword(t, err)
+				p.Set(proxy.Fault{})
+			}
+		})
+	}
+}
+
+// The user's tracer sees the connect as a whole, its own queries, and all else that it
+// may trace.
+func TestUsersTracer(t *testing.T) {
+	t.Parallel()
+	for _, opener := range openers {
+		if opener.name == "ConfigurePool" {
+			continue // as NewPool
+		}
+		t.Run(opener.name, func(t *testing.T) {
+			t.Parallel()
+			name, password := newUser(t)
+			srv, c := newCache(t, document(t, name, "outdated"))
+			pend(t, srv, document(t, name, password))
+			var seen everyTracer
+			connect := opener.new(t, c, &postgres.Options{Configure: func(cfg *pgx.ConnConfig) error {
+				cfg.Tracer = &seen
+				cfg.AfterConnect = nil
+				return nil
+			}})
+			if err := connect(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if seen.starts.Load() != 1 || seen.ends.Load() != 1 || seen.failed.Load() != 0 || seen.others.Load() != 0 {
+				t.Errorf("%d connects begun, %d ended, %d of them with an error; %d with another tracer in the configuration",
+					seen.starts.Load(), seen.ends.Load(), seen.failed.Load(), seen.others.Load())
+			}
+		})
+	}
+	name, password := newUser(t)
+	_, c := newCache(t, document(t, name, password))
+	var seen everyTracer
+	conn, err := postgres.Connect(t.Context(), c, "prod/db", &postgres.Options{Configure: func(cfg *pgx.ConnConfig) error {
+		cfg.Tracer = &seen
+		return nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	if _, err := conn.Prepare(t.Context(), "one", "select 1"); err != nil {
+		t.Error(err)
+	}
+	if _, err := conn.Exec(t.Context(), "select 1"); err != nil {
+		t.Error(err)
+	}
+	if seen.queries.Load() != 1 || seen.prepares.Load() == 0 {
+		t.Errorf("it has seen %d queries and %d statements prepared", seen.queries.Load(), seen.prepares.Load())
+	}
+}
+
+// An everyTracer traces connects, queries and statements that are prepared.
+type everyTracer struct {
+	starts, ends, failed, others, queries, prepares atomic.Int64
+}
+
+func (e *everyTracer) TraceConnectStart(ctx context.Context, data pgx.TraceConnectStartData) context.Context {
+	e.starts.Add(1)
+	if data.ConnConfig.Tracer != e {
+		e.others.Add(1)
+	}
+	return ctx
+}
+
+func (e *everyTracer) TraceConnectEnd(_ context.Context, data pgx.TraceConnectEndData) {
+	e.ends.Add(1)
+	if data.Err != nil {
+		e.failed.Add(1)
+	}
+}
+
+func (e *everyTracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	e.queries.Add(1)
+	return ctx
+}
+
+func (*everyTracer) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+func (e *everyTracer) TracePrepareStart(ctx context.Context, _ *pgx.Conn, _ pgx.TracePrepareStartData) context.Context {
+	e.prepares.Add(1)
+	return ctx
+}
+
+func (*everyTracer) TracePrepareEnd(context.Context, *pgx.Conn, pgx.TracePrepareEndData) {}
+
 // Servers that are not what target_session_attrs asks for are passed by, in a rotation
 // too, and keep nothing.
 func TestTargetSessionAttrs(t *testing.T) {
@@ -274,8 +396,8 @@ func readWrite(ctx context.Context, srv *pgserver.Server, statements ...string) 
 	return nil
 }
 
-// sslcertmode=require ends a connect for which pgx has no hook. What it had of
-// MaxConcurrentLogins is given back all the same, by the guard at the latest.
+// sslcertmode=require ends a login for which pgx has no hook. What it had of
+// MaxConcurrentLogins is given back all the same, and the password is gone.
 func TestSSLCertMode(t *testing.T) {
 	t.Parallel()
 	cert, key := testcert.New(t)
@@ -294,12 +416,14 @@ func TestSSLCertMode(t *testing.T) {
 			})
 			ctx, cancel := context.WithTimeout(t.Context(), hang)
 			defer cancel()
-			if err := connect(ctx); err == nil || dbconn.IsRefused(err) || !strings.Contains(err.Error(), "sslcertmode") {
+			err := connect(ctx)
+			if err == nil || dbconn.IsRefused(err) || !strings.Contains(err.Error(), "sslcertmode") {
 				t.Errorf("%v", err)
 			}
-			eventually(t, "the end of all logins", func() bool {
-				return stats.Logins.Load() == stats.Accepted.Load()+stats.NoVerdict.Load()+stats.Refused.Load()
-			})
+			checkNoPassword(t, err)
+			if logins, ended := stats.Logins.Load(), stats.NoVerdict.Load(); logins != 1 || ended != 1 {
+				t.Errorf("%d logins, of which %d have ended without a verdict", logins, ended)
+			}
 		})
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/keyturn/keyturn/cache"
 	"github.com/keyturn/keyturn/dbconn"
@@ -95,9 +94,14 @@ func OpenDB(c *cache.Cache, secretID string, opts *Options) (*sql.DB, error) {
 }
 
 // NewConnector returns what [OpenDB] opens its pool with. Its connections are
-// pgx's own: sql.Conn.Raw yields a [*stdlib.Conn]. Connect returns what
-// [dbconn.NewConnector] says; a [*pgconn.PgError] in there is found by
-// [errors.As].
+// pgx's own: sql.Conn.Raw yields a [*stdlib.Conn]. What the server accepts is
+// remembered for each of its addresses by itself, as some may lag behind others.
+//
+// Connect returns [*retry.Error] if the server refuses every version there is to try
+// ([dbconn.IsRefused] tells), pgx's error, wrapped with the names of the server and the
+// secret, if the login fails for another reason, and the cache's own if the secret
+// cannot be read; [errors.As] finds a [*pgconn.PgError] in there. It may wait as
+// [retry.Retrier.Do] does, never longer than its context.
 func NewConnector(c *cache.Cache, secretID string, opts *Options) (driver.Connector, error) {
 	if opts == nil {
 		opts = &Options{}
@@ -109,19 +113,21 @@ func NewConnector(c *cache.Cache, secretID string, opts *Options) (driver.Connec
 	if len(base.poolSettings) > 0 {
 		return nil, errors.New("postgres: Options.DSN has settings of pgxpool (pool_…); use NewPool, or take them out")
 	}
-	return dbconn.NewConnector(c, secretID, driverFor(base), base.options())
+	con, err := newConnector(base, c, secretID)
+	if err != nil {
+		return nil, err // not a driver.Connector that holds a nil
+	}
+	return con, nil
 }
 
 // driverFor returns what package dbconn needs to know of pgx.
-func driverFor(b *base) dbconn.Driver {
+func driverFor() dbconn.Driver {
 	return dbconn.Driver{
-		Connector:   b.connector,
 		Refused:     refused,
 		RefusesUser: refusesUser,
 		Accepts:     accepts,
 		Code:        code,
 		Engines:     []string{"postgres", "aurora-postgresql", "postgresql", "aurora-postgres"},
-		Driver:      stdlib.GetDefaultDriver(),
 		DefaultPort: 5432,
 	}
 }

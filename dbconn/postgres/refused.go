@@ -1,9 +1,6 @@
 package postgres
 
 import (
-	"context"
-	"database/sql/driver"
-	"errors"
 	"iter"
 	"strings"
 
@@ -89,21 +86,4 @@ func walk(err error, yield func(error) bool) bool {
 		}
 	}
 	return true
-}
-
-// clean is a connector whose errors do not hold the password. Those of pgx hold
-// the configuration of the attempt, which some verbs of fmt print, and which
-// anybody may take out with errors.As.
-type clean struct{ driver.Connector }
-
-// Connect implements [driver.Connector].
-func (c clean) Connect(ctx context.Context) (driver.Conn, error) {
-	conn, err := c.Connector.Connect(ctx)
-	for part := range parts(err) {
-		// The configuration is pgx's copy for this attempt, which is over.
-		if failed, ok := errors.AsType[*pgconn.ConnectError](part); ok && failed.Config != nil {
-			failed.Config.Password = ""
-		}
-	}
-	return conn, err
 }

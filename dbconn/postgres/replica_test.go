@@ -4,13 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/keyturn/keyturn/dbconn/postgres"
 	"github.com/keyturn/keyturn/internal/pgserver"
+	"github.com/keyturn/keyturn/internal/testcert"
 	"github.com/keyturn/keyturn/retry"
 )
 
@@ -153,4 +158,67 @@ func TestReplicaCatchesUpBetweenTwoLogins(t *testing.T) {
 		next(second, "new")
 	}
 	second.Accepted()
+}
+
+// One endpoint for two nodes, of which one lags. Each login lands on either.
+func TestReaderEndpoint(t *testing.T) {
+	for _, kind := range []string{"pgxpool", "database/sql"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			readerEndpoint(t, kind)
+		})
+	}
+}
+
+func readerEndpoint(t *testing.T, kind string) {
+	t.Helper()
+	lagging := newServer(t, nil)
+	name, password := newUser(t)
+	if err := lagging.CreateUser(t.Context(), name, password); err != nil {
+		t.Fatal(err)
+	}
+	on := func(password string) string {
+		return strings.Replace(document(t, name, password), `"127.0.0.1"`, fmt.Sprintf("%q", testcert.Name), 1)
+	}
+	srv, c := newCache(t, on(password))
+	stats := new(retry.Stats)
+	query, done := shortLived(t, kind, c, postgres.Options{DSN: "sslmode=disable", Stats: stats, Configure: func(cfg *pgx.ConnConfig) error {
+		cfg.LookupFunc = func(context.Context, string) ([]string, error) {
+			nodes := []string{fmt.Sprintf("127.0.0.1:%d", pg.Port()), fmt.Sprintf("127.0.0.1:%d", lagging.Port())}
+			rand.Shuffle(2, func(i, j int) { nodes[i], nodes[j] = nodes[j], nodes[i] })
+			return nodes, nil
+		}
+		return nil
+	}})
+	t.Cleanup(done)
+	count, stop := everywhere(t, map[string]func(context.Context) error{kind: query})
+	const rotations = 4
+	for i := range rotations {
+		time.Sleep(300 * time.Millisecond)
+		next := fmt.Sprint("password ", i)
+		pending := pend(t, srv, on(next))
+		if err := pg.SetPassword(t.Context(), name, next); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(200 * time.Millisecond)
+		promote(t, srv, pending)
+		time.Sleep(time.Second)
+		if err := lagging.SetPassword(t.Context(), name, next); err != nil {
+			t.Fatal(err)
+		}
+	}
+	time.Sleep(300 * time.Millisecond)
+	stop()
+	failed := 0
+	for _, server := range []*pgserver.Server{pg, lagging} {
+		n, err := server.FailedLogins(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		failed += n
+	}
+	if failed == 0 || failed != int(stats.Refused.Load()) {
+		t.Errorf("%d failed logins on the servers, %d known of here", failed, stats.Refused.Load())
+	}
+	t.Logf("%d queries, %d logins, %d failed", count.Load(), stats.Logins.Load(), failed)
 }

@@ -2,7 +2,7 @@ package postgres_test
 
 import (
 	"context"
-	"errors"
+	"net"
 	"sync"
 	"time"
 
@@ -41,7 +41,8 @@ func (t *tracer) change() {
 	t.changes = append(t.changes, change{bound: t.flying})
 }
 
-func (t *tracer) TraceConnectStart(ctx context.Context, _ pgx.TraceConnectStartData) context.Context {
+// begin is called when a login begins.
+func (t *tracer) begin() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.flying++
@@ -50,14 +51,14 @@ func (t *tracer) TraceConnectStart(ctx context.Context, _ pgx.TraceConnectStartD
 	if t.watching || time.Since(t.known) < heard {
 		t.changes[len(t.changes)-1].bound++
 	}
-	return ctx
 }
 
-func (t *tracer) TraceConnectEnd(_ context.Context, data pgx.TraceConnectEndData) {
+// end is called when a login has ended with what the server says, or with nil.
+func (t *tracer) end(e *pgconn.PgError) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.flying--
-	if pgErr, ok := errors.AsType[*pgconn.PgError](data.Err); ok && pgErr.Code == "28P01" {
+	if e != nil && e.Code == "28P01" {
 		t.changes[len(t.changes)-1].refused++
 		if t.watching {
 			t.watching, t.known = false, time.Now()
@@ -65,14 +66,29 @@ func (t *tracer) TraceConnectEnd(_ context.Context, data pgx.TraceConnectEndData
 	}
 }
 
-func (*tracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
-	return ctx
-}
-
-func (*tracer) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
-
-// configure is an Options.Configure that has t trace.
+// configure is an Options.Configure that has t see every login. A tracer of pgx
+// sees a whole connect, of which they are part.
 func (t *tracer) configure(cfg *pgx.ConnConfig) error {
-	cfg.Tracer = t
+	dial := cfg.DialFunc
+	cfg.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		t.begin()
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			t.end(nil)
+		}
+		return conn, err
+	}
+	onPgError := cfg.OnPgError
+	cfg.OnPgError = func(conn *pgconn.PgConn, e *pgconn.PgError) bool {
+		switch e.Code[:2] {
+		case "28", "3D", "53": // what ends a login, and no query of these tests
+			t.end(e)
+		}
+		return onPgError(conn, e)
+	}
+	cfg.ValidateConnect = func(context.Context, *pgconn.PgConn) error {
+		t.end(nil)
+		return nil
+	}
 	return nil
 }

@@ -50,7 +50,7 @@ func start(ctx context.Context, s settings) (_ *demo, err error) {
 	}
 	dsn := fmt.Sprintf("host=%s port=%d user=plain dbname=plain sslmode=disable connect_timeout=10", d.pg.Host(), d.pg.Port())
 	passwords := &ttlCache{client: plain.api, secretID: plain.secretID, ttl: s.plainTTL}
-	connector, err := openPlain(dsn, passwords, plain.logins)
+	connector, err := openPlain(dsn, passwords, plain.logins.watch)
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +60,7 @@ func start(ctx context.Context, s settings) (_ *demo, err error) {
 	if err != nil {
 		return nil, err
 	}
-	connector, cache, err := openKeyturn(keyturn.api, keyturn.secretID, keyturn.logins)
+	connector, cache, err := openKeyturn(keyturn.api, keyturn.secretID, keyturn.logins.watch)
 	if err != nil {
 		return nil, err
 	}

@@ -14,15 +14,15 @@ import (
 // are in the secret. All settings are the defaults.
 //
 // A program would call postgres.OpenDB, without Options. The demo wants the
-// connector, to put its clock around it, and a tracer to see each login.
-func openKeyturn(client cache.API, secretID string, tracer pgx.QueryTracer) (driver.Connector, *cache.Cache, error) {
+// connector, to put its clock around it, and to see each login.
+func openKeyturn(client cache.API, secretID string, watch func(*pgx.ConnConfig)) (driver.Connector, *cache.Cache, error) {
 	c, err := cache.New(client, nil)
 	if err != nil {
 		return nil, nil, err
 	}
 	connector, err := postgres.NewConnector(c, secretID, &postgres.Options{
 		Configure: func(cfg *pgx.ConnConfig) error {
-			cfg.Tracer = tracer
+			watch(cfg)
 			return nil
 		},
 	})

@@ -2,7 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
+	"net"
 	"sync"
 	"time"
 
@@ -10,10 +10,11 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// logins is a pgx tracer that remembers every login of a pool.
+// logins remembers every login of a pool.
 type logins struct {
-	mu  sync.Mutex // protects following
-	all []login
+	mu    sync.Mutex // protects following
+	all   []login
+	began map[string]time.Time // by local address: those under way
 }
 
 type login struct {
@@ -21,30 +22,46 @@ type login struct {
 	refused      bool
 }
 
-type loginBegan struct{}
-
-// TraceConnectStart takes the time.
-func (l *logins) TraceConnectStart(ctx context.Context, _ pgx.TraceConnectStartData) context.Context {
-	return context.WithValue(ctx, loginBegan{}, time.Now())
+// watch has l see the logins of a pool. A tracer of pgx would see whole connects,
+// in which Keyturn may log in more than once.
+func (l *logins) watch(cfg *pgx.ConnConfig) {
+	dial, onPgError := cfg.DialFunc, cfg.OnPgError
+	cfg.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		now := time.Now()
+		conn, err := dial(ctx, network, address)
+		if err == nil {
+			l.begin(conn, now)
+		}
+		return conn, err
+	}
+	cfg.OnPgError = func(conn *pgconn.PgConn, e *pgconn.PgError) bool {
+		if e.Code == "28P01" {
+			l.end(conn.Conn(), true)
+		}
+		return onPgError(conn, e)
+	}
+	cfg.ValidateConnect = func(_ context.Context, conn *pgconn.PgConn) error {
+		l.end(conn.Conn(), false)
+		return nil
+	}
 }
 
-// TraceConnectEnd takes note of the login.
-func (l *logins) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEndData) {
-	began, _ := ctx.Value(loginBegan{}).(time.Time)
-	pgErr, ok := errors.AsType[*pgconn.PgError](data.Err)
-	refused := ok && pgErr.Code == "28P01"
+func (l *logins) begin(conn net.Conn, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.all = append(l.all, login{began: began, ended: time.Now(), refused: refused})
+	if l.began == nil {
+		l.began = make(map[string]time.Time)
+	}
+	l.began[conn.LocalAddr().String()] = now
 }
 
-// TraceQueryStart does nothing. A tracer of pgx has to have it.
-func (l *logins) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
-	return ctx
+func (l *logins) end(conn net.Conn, refused bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	address := conn.LocalAddr().String()
+	l.all = append(l.all, login{began: l.began[address], ended: time.Now(), refused: refused})
+	delete(l.began, address)
 }
-
-// TraceQueryEnd does nothing either.
-func (l *logins) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
 // heard is how long a refusal may take from the network to whoever decides on the
 // next login, and a login that is decided on to the network: all of these are

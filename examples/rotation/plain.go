@@ -23,12 +23,12 @@ import (
 // Between setSecret and finishSecret that is a password which the server does
 // not take any more, however short the TTL; and after finishSecret it stays so
 // until the TTL ends.
-func openPlain(dsn string, passwords *ttlCache, tracer pgx.QueryTracer) (driver.Connector, error) {
+func openPlain(dsn string, passwords *ttlCache, watch func(*pgx.ConnConfig)) (driver.Connector, error) {
 	cfg, err := pgx.ParseConfig(dsn)
 	if err != nil {
 		return nil, err
 	}
-	cfg.Tracer = tracer
+	watch(cfg)
 	return stdlib.GetConnector(*cfg, stdlib.OptionBeforeConnect(func(ctx context.Context, cfg *pgx.ConnConfig) error {
 		password, err := passwords.get(ctx)
 		cfg.Password = password
