@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/keyturn/keyturn/cache"
@@ -18,6 +19,14 @@ type Driver struct {
 	// Host is never empty. It is called for every login and must do no I/O.
 	// Its Connect is one attempt.
 	Connector func(Credentials) (driver.Connector, error)
+
+	// Addresses returns the addresses of the server that the credentials name, in
+	// the order in which to try them, if there is more than one place where a login
+	// may end up: the nodes behind a reader endpoint, of which some lag. What each
+	// of them accepts is remembered by itself, and the next is tried if one cannot
+	// be dialled ([net.OpError] tells). It is called for every connect and may look
+	// a name up. None, and the default: the server is one place.
+	Addresses func(context.Context, Credentials) ([]string, error)
 
 	// Refused reports whether an error of that Connect is the server refusing
 	// the login, as opposed to the network failing or the server being full.
@@ -175,24 +184,66 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	return nil, err
 }
 
-// login opens a connection to the server with a version that it accepts.
+// login opens a connection to the server, at the first of its addresses that can be
+// reached.
 func (c *connector) login(ctx context.Context, server Credentials) (driver.Conn, error) {
-	w := c.source.Walk(server, "")
+	var addresses []string
+	if c.driver.Addresses != nil {
+		var err error
+		if addresses, err = c.driver.Addresses(ctx, server); err != nil {
+			return nil, c.failure(server, err)
+		}
+	}
+	if len(addresses) == 0 {
+		return c.loginAt(ctx, server, "")
+	}
+	var first error
+	for _, address := range addresses {
+		conn, err := c.loginAt(ctx, server, address)
+		if err == nil {
+			return conn, nil
+		}
+		if first == nil {
+			first = err // as a Dialer has it, too
+		}
+		if !undialled(err) || ctx.Err() != nil {
+			return nil, err
+		}
+	}
+	return nil, first
+}
+
+// undialled reports whether err says that there was no connection to log in over.
+func undialled(err error) bool {
+	failed, ok := errors.AsType[*net.OpError](err)
+	return ok && failed.Op == "dial"
+}
+
+// loginAt opens a connection to one address of the server with a version that it
+// accepts.
+func (c *connector) loginAt(ctx context.Context, server Credentials, address string) (driver.Conn, error) {
+	w := c.source.Walk(server, address)
 	for {
 		credentials, err := w.Next(ctx)
 		if err != nil {
 			return nil, err
 		}
+		credentials.Address = address
 		conn, again, err := c.attempt(ctx, w, credentials)
 		switch {
 		case again:
 		case err == nil:
 			return conn, nil
 		default:
-			// It names the server at best, and a program may have many secrets.
-			return nil, fmt.Errorf("dbconn: logging in to %s with secret %q: %w", server.Address(), c.source.secretID, err)
+			return nil, c.failure(server, err)
 		}
 	}
+}
+
+// failure returns an error of the driver with the names of the server and the secret:
+// it has the server's at best, and a program may have many secrets.
+func (c *connector) failure(server Credentials, err error) error {
+	return fmt.Errorf("dbconn: logging in to %s with secret %q: %w", server.Server(), c.source.secretID, err)
 }
 
 // attempt makes one login, and lets the others go on should the driver panic.

@@ -28,6 +28,10 @@ type Credentials struct {
 	Port     int    // 0: the driver's default
 	Database string // "": the driver's default
 
+	// Address is the one of the server's addresses to log in at, as
+	// [Driver.Addresses] has it. Empty: whichever.
+	Address string
+
 	password func() string // a closure: see redact.Hide
 	conn     *retire.Conn  // of the connection that is opened with them
 }
@@ -42,8 +46,8 @@ func (c Credentials) Password() string {
 	return c.password()
 }
 
-// Address returns host and port, as errors name the server.
-func (c Credentials) Address() string { return c.endpoint().String() }
+// Server returns host and port, as errors name the server.
+func (c Credentials) Server() string { return c.endpoint().String() }
 
 func (c Credentials) endpoint() endpoint { return endpoint{c.Host, c.Port} }
 

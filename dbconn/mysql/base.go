@@ -1,11 +1,13 @@
 package mysql
 
 import (
+	"context"
 	"crypto/x509"
 	"database/sql/driver"
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
 
@@ -127,6 +129,7 @@ func dialled(network, host string) string {
 func (b *base) driver() dbconn.Driver {
 	d := dbconn.Driver{
 		Connector:   b.connector,
+		Addresses:   b.addresses,
 		Refused:     refused,
 		LockedOut:   lockedOut,
 		RefusesUser: refusesUser,
@@ -167,6 +170,7 @@ func (b *base) connector(credentials dbconn.Credentials) (driver.Connector, erro
 		return nil, err
 	}
 	b.trustRDS(cfg.TLS)
+	wire.to = credentials.Address
 	cfg.User, cfg.Passwd = credentials.Username, credentials.Password()
 	inner, err := mysql.NewConnector(cfg)
 	if err != nil {
@@ -180,14 +184,44 @@ func (b *base) connector(credentials dbconn.Credentials) (driver.Connector, erro
 	}, nil
 }
 
+// at returns where a server is that the secret names, or whoever goes before it.
+func (b *base) at(host string, port int) address {
+	server := address{network: b.server.network, host: host, port: port}
+	if b.server.host == "" {
+		server.network = dialled(b.server.network, host)
+	}
+	return server
+}
+
+// addresses looks up the addresses of the server, if it is us who dial it. The
+// driver alone leaves that to the dialler, which says nothing of them.
+func (b *base) addresses(ctx context.Context, credentials dbconn.Credentials) ([]string, error) {
+	server := b.at(credentials.Host, credentials.Port)
+	if _, err := netip.ParseAddr(server.host); err == nil || b.cfg.DialFunc != nil || !server.isTCP() {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, max(loginTimeout, b.cfg.Timeout))
+	defer cancel()
+	network := "ip" + strings.TrimPrefix(server.network, "tcp")
+	found, err := net.DefaultResolver.LookupNetIP(ctx, network, server.host)
+	if err != nil {
+		// What is wrong with the settings is to be told first.
+		if _, _, err := b.configure(place{credentials.Host, credentials.Port, credentials.Database}, nil); err != nil {
+			return nil, err
+		}
+		return nil, &net.OpError{Op: "dial", Net: server.network, Err: err}
+	}
+	addresses := make([]string, len(found))
+	for i, ip := range found {
+		addresses[i] = netip.AddrPortFrom(ip.Unmap(), uint16(server.port)).String()
+	}
+	return addresses, nil
+}
+
 // configure returns a new configuration for a server, without user and password,
 // and the wire that its connection will have.
 func (b *base) configure(at place, retired func() bool) (*mysql.Config, *wire, error) {
-	cfg := b.cfg.Clone()
-	server := address{network: b.server.network, host: at.host, port: at.port}
-	if b.server.host == "" {
-		server.network = dialled(b.server.network, at.host)
-	}
+	cfg, server := b.cfg.Clone(), b.at(at.host, at.port)
 	cfg.Net, cfg.Addr = server.network, server.text()
 	if at.database != "" && (b.opts.Database != "" || cfg.DBName == "") {
 		cfg.DBName = at.database

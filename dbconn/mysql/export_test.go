@@ -28,7 +28,9 @@ func NewMergedConnector(c *cache.Cache, secretID string, opts *Options, see func
 	if err := b.cfg.Apply(mysql.BeforeConnect(func(_ context.Context, cfg *mysql.Config) error { return see(cfg) })); err != nil {
 		return nil, err
 	}
-	return dbconn.NewConnector(c, secretID, b.driver(), b.options())
+	d := b.driver()
+	d.Addresses = nil // the hosts of these tests are nowhere
+	return dbconn.NewConnector(c, secretID, d, b.options())
 }
 
 // NewTracedConnector returns a connector that calls begin before each login, and
@@ -44,6 +46,17 @@ func NewTracedConnector(c *cache.Cache, secretID string, opts *Options, begin fu
 		connector, err := own(credentials)
 		return traced{connector, begin}, err
 	}
+	return dbconn.NewConnector(c, secretID, d, b.options())
+}
+
+// NewSpreadConnector returns a connector to a server that has these addresses.
+func NewSpreadConnector(c *cache.Cache, secretID string, opts *Options, addresses func() []string) (driver.Connector, error) {
+	b, err := newBase(opts)
+	if err != nil {
+		return nil, err
+	}
+	d := b.driver()
+	d.Addresses = func(context.Context, dbconn.Credentials) ([]string, error) { return addresses(), nil }
 	return dbconn.NewConnector(c, secretID, d, b.options())
 }
 

@@ -103,6 +103,10 @@ func OpenDB(c *cache.Cache, secretID string, opts *Options) (*sql.DB, error) {
 // driver's own. Connect returns what [dbconn.NewConnector] says; a
 // [*mysql.MySQLError] in there is found by [errors.As]. A login takes 10 seconds at
 // most, or as long as the DSN's timeout says if that is longer.
+//
+// A host that is a name is looked up for each connect, unless a dial function is given,
+// and its addresses are tried in turn while they cannot be dialled. What the server
+// accepts is remembered for each address by itself, as some may lag behind others.
 func NewConnector(c *cache.Cache, secretID string, opts *Options) (driver.Connector, error) {
 	base, err := newBase(opts)
 	if err != nil {

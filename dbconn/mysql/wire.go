@@ -1,6 +1,7 @@
 package mysql
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -16,6 +17,7 @@ import (
 // is wrapped that a user of the driver gets to see.
 type wire struct {
 	net.Conn
+	to      string // the address to dial, of several that the server has
 	retired func() bool
 	guard   *guard // nil: none
 }
@@ -33,7 +35,7 @@ func (w *wire) dial(cfg *mysql.Config, server address) bool {
 		inner = new(net.Dialer).DialContext
 	}
 	cfg.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		conn, err := inner(ctx, network, addr)
+		conn, err := inner(ctx, network, cmp.Or(w.to, addr))
 		if err != nil {
 			return nil, err
 		}

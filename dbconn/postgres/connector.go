@@ -103,7 +103,7 @@ func (c *connector) failure(server dbconn.Credentials, err error) error {
 		err = newConnectError(failed)
 	}
 	// It names the server at best, and a program may have many secrets.
-	return fmt.Errorf("postgres: logging in to %s with secret %q: %w", server.Address(), c.source.SecretID(), err)
+	return fmt.Errorf("postgres: logging in to %s with secret %q: %w", server.Server(), c.source.SecretID(), err)
 }
 
 // A connectError is an error of pgx without a line for each attempt that was not made.
