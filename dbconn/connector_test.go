@@ -1,13 +1,16 @@
 package dbconn_test
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
 	"log"
+	"log/slog"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -377,4 +380,67 @@ func ExampleNewConnector() {
 	// Output:
 	// log in to db.example:1433 as app
 	// <nil>
+}
+
+// Somebody has slipped while editing the secret: what was right before still is, until
+// AWSCURRENT is of use again.
+func TestSecretEditedIntoRubbish(t *testing.T) {
+	const good = `{"username":"u","password":"good","host":"h"}`
+	for _, rubbish := range []string{
+		sentinel, `{"username":"u","password":"` + sentinel, `{"username":"u","password":"","host":"h"}`,
+		`{"username":"u","host":"h"}`, `{"engine":"mysql","username":"u","password":"` + sentinel + `","host":"h"}`,
+	} {
+		srv := smtest.New(nil)
+		defer srv.Close()
+		srv.Put("prod/db", good)
+		c := newCache(t, srv)
+		var log bytes.Buffer
+		var tried []string
+		accepts := "good"
+		d := testDriver(func(c dbconn.Credentials) error {
+			tried = append(tried, c.Password())
+			if c.Password() != accepts {
+				return errRefused
+			}
+			return nil
+		}).driver()
+		d.Engines = []string{"postgres"}
+		connector, err := dbconn.NewConnector(c, "prod/db", d, &dbconn.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		connect := func(want ...string) {
+			t.Helper()
+			tried = nil
+			if _, err := c.Refresh(t.Context(), "prod/db"); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				if _, err := connector.Connect(t.Context()); err != nil {
+					t.Errorf("%v", err)
+				}
+			}
+			if !slices.Equal(tried, want) {
+				t.Errorf("logins with %q, want %q", tried, want)
+			}
+		}
+		connect("good", "good")
+		srv.Put("prod/db", rubbish)
+		c.Invalidate("prod/db")
+		connect("good", "good")
+		if n := strings.Count(log.String(), "AWSCURRENT is of no use"); n != 1 || strings.Contains(log.String(), sentinel) {
+			t.Errorf("the log has it %d times:\n%s", n, &log)
+		}
+
+		// The password has changed besides, so that nothing is left.
+		accepts = "newer"
+		_, err = connector.Connect(t.Context())
+		if !dbconn.IsRefused(err) || !strings.Contains(err.Error(), `secret "prod/db" (version `) {
+			t.Errorf("%v, want the refusal of AWSPREVIOUS and what is wrong with AWSCURRENT", err)
+		}
+		leaktest.Check(t, sentinel, err)
+		srv.Put("prod/db", strings.Replace(good, "good", "newer", 1))
+		c.Invalidate("prod/db")
+		connect("newer", "newer")
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"strconv"
 	"sync"
@@ -29,6 +30,7 @@ type Source struct {
 	mu       sync.Mutex                // protects following; never held during a login
 	retriers map[target]*retry.Retrier // what each server accepts is its own affair
 	decoded  map[string]Credentials    // by version: its contents never change
+	broken   string                    // the version that a warning has told of
 }
 
 // An endpoint is a server that logins go to.
@@ -91,14 +93,40 @@ func NewSource(c *cache.Cache, secretID string, d Driver, opts *Options, prove f
 func (src *Source) SecretID() string { return src.secretID }
 
 // Held returns the credentials that the cache holds, completed by the Options. It
-// is where to connect to; what to log in with, a [Walk] tells. It waits as
-// [cache.Cache.Get] does.
+// is where to connect to; what to log in with, a [Walk] tells. If there is nothing
+// of the kind in AWSCURRENT, as after a slip of whoever edited the secret, those of
+// AWSPREVIOUS are returned, with a warning in the log. It waits as [cache.Cache.Get]
+// does.
 func (src *Source) Held(ctx context.Context) (Credentials, error) {
 	s, err := src.handle.Get(ctx)
 	if err != nil {
 		return Credentials{}, err
 	}
-	return src.credentials(s)
+	held, broken := src.credentials(s)
+	if broken == nil {
+		return held, nil
+	}
+	previous, err := src.cache.GetStage(ctx, src.secretID, cache.Previous)
+	if err != nil {
+		return Credentials{}, broken
+	}
+	if held, err = src.credentials(previous); err != nil {
+		return Credentials{}, broken
+	}
+	src.warnBroken(ctx, s, broken)
+	return held, nil
+}
+
+// warnBroken says, once for each version, that AWSCURRENT is of no use.
+func (src *Source) warnBroken(ctx context.Context, s *cache.Secret, broken error) {
+	src.mu.Lock()
+	told := src.broken == s.VersionID()
+	src.broken = s.VersionID()
+	src.mu.Unlock()
+	if src.opts.Logger != nil && !told {
+		src.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "AWSCURRENT is of no use, going on with AWSPREVIOUS",
+			slog.String("secret_id", src.secretID), slog.String("version_id", s.VersionID()), slog.Any("error", broken))
+	}
 }
 
 // Moved returns the credentials that the cache holds now, and reports whether they
@@ -177,11 +205,14 @@ func (src *Source) retrier(at target) *retry.Retrier {
 	}
 	r := retry.New(src.cache, src.secretID, src.driver.Refused, &retry.Options{
 		Target: name,
-		// A version that does not say what is needed, or names another
-		// server, is not for this one.
+		// A version that names another server is not for this one.
 		Usable: func(s *cache.Secret) bool {
 			credentials, err := src.credentials(s)
-			return err == nil && credentials.endpoint() == at.endpoint
+			return err != nil || credentials.endpoint() == at.endpoint
+		},
+		Broken: func(s *cache.Secret) error {
+			_, err := src.credentials(s)
+			return err
 		},
 		LockedOut:           src.driver.LockedOut,
 		RefusesUser:         src.driver.RefusesUser,

@@ -75,8 +75,12 @@ func (w *Walk) candidate(ctx context.Context) (candidate, error) {
 			}
 			doubted = candidate{s, stage}
 		}
-		if step == renewed && !w.turnedDown(current) {
-			break // not meant for this target: there is nothing to get round
+		if step == renewed {
+			if broken := w.r.opts.Broken(current); broken != nil {
+				w.cause = broken
+			} else if !w.turnedDown(current) {
+				break // not meant for this target: there is nothing to get round
+			}
 		}
 	}
 	return doubted, nil // AWSPREVIOUS may be, of a replica that has just caught up
@@ -134,7 +138,7 @@ func (r *Retrier) answered(asked time.Time) time.Time {
 
 // offers reports whether the version may be tried.
 func (w *Walk) offers(s *cache.Secret) bool {
-	if !w.r.opts.Usable(s) {
+	if !w.r.opts.Usable(s) || w.r.opts.Broken(s) != nil {
 		return false
 	}
 	user, version := w.r.opts.User(s), s.VersionID()

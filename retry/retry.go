@@ -43,6 +43,12 @@ type Options struct {
 	// secrets that name their own host. Default: every version is.
 	Usable func(*cache.Secret) bool
 
+	// Broken reports what is wrong with a version that says nothing to log in
+	// with: one that was edited by hand, say. As AWSCURRENT it is passed by as if
+	// the target had refused it, without a login; if nothing else is accepted, what
+	// is wrong with it is the error. Default: none is broken.
+	Broken func(*cache.Secret) error
+
 	// Patience is how long [Retrier.Do] waits for the labels to move, when
 	// every version was refused and a rotation may be under way: so long a
 	// caller without a deadline may wait where a rotation is stuck. Default 60
@@ -135,6 +141,9 @@ func New(c *cache.Cache, secretID string, isAuthError func(error) bool, opts *Op
 	}
 	if r.opts.Usable == nil {
 		r.opts.Usable = func(*cache.Secret) bool { return true }
+	}
+	if r.opts.Broken == nil {
+		r.opts.Broken = func(*cache.Secret) error { return nil }
 	}
 	if r.opts.Patience == 0 {
 		r.opts.Patience = time.Minute
