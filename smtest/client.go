@@ -2,28 +2,25 @@ package smtest
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 )
 
 // Client returns a new SDK client of this server. Its requests go through
 // [Server.ServeHTTP] on the caller's goroutine, with no socket, and honour the
-// context; it has dummy credentials and the SDK's own retries, which wait for
-// seconds (no time at all in a testing/synctest bubble). optFns change its
-// options, for example RetryMaxAttempts.
+// context; it has the server's Region, dummy credentials and the SDK's own retries,
+// which wait for seconds (no time at all in a testing/synctest bubble). optFns
+// change its options, for example RetryMaxAttempts, or Region for a client of
+// another Region; [Server.AddCaller] returns one that changes who it is.
 func (s *Server) Client(optFns ...func(*secretsmanager.Options)) *secretsmanager.Client {
 	return secretsmanager.New(secretsmanager.Options{
-		Region:     s.opts.Region,
-		HTTPClient: transport{s},
-		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-			return aws.Credentials{AccessKeyID: "AKIASMTEST", SecretAccessKey: "smtest", Source: "smtest"}, nil
-		}),
+		Region:      s.opts.Region,
+		HTTPClient:  transport{s},
+		Credentials: credentials(s.anybody.keyID),
 	}, optFns...)
 }
 

@@ -12,9 +12,10 @@ type Error struct {
 	// Code is the exception's name, such as ThrottlingException.
 	Code string
 
-	// Message is the text for people. Of a Fault's error, {action} stands for the
-	// IAM action of the call, such as secretsmanager:GetSecretValue, and
-	// {resource} for the ARN of the secret, or the id as asked if there is none.
+	// Message is the text for people. Of a Fault's error, {caller} stands for the
+	// ARN of who makes the call, {action} for its IAM action, such as
+	// secretsmanager:GetSecretValue, and {resource} for the ARN of the secret, or
+	// the id as asked if there is none.
 	Message string
 
 	// Status is the HTTP status, 400 if it is zero. The SDK's retries depend on it:
@@ -44,7 +45,7 @@ var (
 	// AccessDenied says that no policy of the caller's identity allows the call.
 	AccessDenied = &Error{
 		Code: "AccessDeniedException",
-		Message: "User: arn:aws:sts::123456789012:assumed-role/app/i is not authorized to perform: {action} " +
+		Message: "User: {caller} is not authorized to perform: {action} " +
 			"on resource: {resource} because no identity-based policy allows the {action} action",
 	}
 
@@ -52,7 +53,7 @@ var (
 	// call.
 	AccessDeniedByResource = &Error{
 		Code: "AccessDeniedException",
-		Message: "User: arn:aws:sts::123456789012:assumed-role/app/i is not authorized to perform: {action} " +
+		Message: "User: {caller} is not authorized to perform: {action} " +
 			"on resource: {resource} with an explicit deny in a resource-based policy",
 	}
 
@@ -116,9 +117,9 @@ func validation(format string, args ...any) *Error {
 	return &Error{Code: codeValidation, Message: fmt.Sprintf(format, args...)}
 }
 
-// fill puts the call's action and resource into the message of a fault's error.
-func (e *Error) fill(action, resource string) *Error {
+// fill puts what the call is into the message of a fault's error.
+func (e *Error) fill(caller, action, resource string) *Error {
 	out := *e
-	out.Message = strings.NewReplacer("{action}", action, "{resource}", resource).Replace(e.Message)
+	out.Message = strings.NewReplacer("{caller}", caller, "{action}", action, "{resource}", resource).Replace(e.Message)
 	return &out
 }

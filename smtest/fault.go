@@ -111,13 +111,13 @@ func (s *Server) matchesLocked(in *injected, req *request) bool {
 	if in.SecretID == "" || slices.Contains(req.target.ids, in.SecretID) {
 		return true
 	}
-	st, now := s.storeForLocked(req), timestamp()
-	want, err := st.find(in.SecretID, now)
+	now := timestamp()
+	want, err := s.resolveLocked(req.store, in.SecretID, now)
 	if err != nil {
 		return false
 	}
 	return slices.ContainsFunc(req.target.ids, func(id string) bool {
-		sec, err := st.find(id, now)
+		sec, err := s.resolveLocked(req.store, id, now)
 		return err == nil && sec == want
 	})
 }

@@ -20,21 +20,6 @@ const (
 	maxBody = 1 << 20
 )
 
-// A request is one call while it is being served.
-type request struct {
-	operation string
-	run       func(*Server, *store) (any, *Error) // the effect; called with mu held
-	target    target
-	call      *Call // the entry in the log; protected by the server's mu
-}
-
-// A target is what a request is about, for faults and the log.
-type target struct {
-	ids     []string
-	stages  []string
-	version string
-}
-
 // ServeHTTP answers one API request: POST / with the operation in X-Amz-Target
 // and a JSON body, as every AWS SDK sends it. It runs on the caller's goroutine
 // and blocks only as long as a [Fault] says. Signatures are not verified and
@@ -43,8 +28,8 @@ type target struct {
 // understands as a lost connection.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx := r.Context()
-	req, fail := decodeRequest(w, r)
-	faults := s.arrive(req, &fail)
+	req, fail := s.decodeRequest(w, r)
+	faults := s.arrive(req, scopeOf(r), &fail)
 
 	instead, err := before(ctx, faults, s.snapshot(req))
 	if err != nil {
@@ -67,9 +52,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // arrive enters the request into the log and returns the faults that apply to it.
-func (s *Server) arrive(req *request, fail **Error) []*injected {
+func (s *Server) arrive(req *request, from scope, fail **Error) []*injected {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.comesFromLocked(req, from)
 	req.call = &Call{
 		Operation: req.operation,
 		SecretID:  strings.Join(req.target.ids, ","),
@@ -91,15 +77,16 @@ func (s *Server) arrive(req *request, fail **Error) []*injected {
 func (s *Server) effect(req *request, instead, fail *Error) (any, *Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	req.now = timestamp()
 	var out any
 	switch {
 	case fail != nil:
 	case instead != nil:
-		fail = instead.fill("secretsmanager:"+req.operation, s.resourceLocked(req))
+		fail = instead.fill(req.caller.arn, "secretsmanager:"+req.operation, s.resourceLocked(req))
 	case s.closed:
 		fail = errClosed
 	default:
-		out, fail = req.run(s, s.storeForLocked(req))
+		out, fail = req.run(req)
 	}
 	if fail != nil {
 		req.call.Code = fail.Code
@@ -117,7 +104,7 @@ func (s *Server) resourceLocked(req *request) string {
 		return "*"
 	}
 	id := req.target.ids[0]
-	if sec, err := s.storeForLocked(req).find(id, timestamp()); err == nil {
+	if sec, err := s.resolveLocked(req.store, id, req.now); err == nil {
 		return sec.arn
 	}
 	return id
@@ -138,8 +125,8 @@ func (s *Server) answered(req *request) Call {
 
 // decodeRequest reads the operation and its input. The request it returns is never
 // nil, so that a bad one is in the log too.
-func decodeRequest(w http.ResponseWriter, r *http.Request) (*request, *Error) {
-	req := &request{}
+func (s *Server) decodeRequest(w http.ResponseWriter, r *http.Request) (*request, *Error) {
+	req := &request{server: s}
 	op, ok := strings.CutPrefix(r.Header.Get("X-Amz-Target"), targetPrefix)
 	if ok {
 		req.operation = op

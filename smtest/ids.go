@@ -21,6 +21,15 @@ func newID() string {
 	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
 }
 
+// newAccessKeyID returns an access key id as IAM makes them.
+func newAccessKeyID() string {
+	b := []byte("AKIA0000000000000000")
+	for i := 4; i < len(b); i++ {
+		b[i] = pick("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567")
+	}
+	return string(b)
+}
+
 // newSuffix returns the six random characters at the end of a secret's ARN.
 func newSuffix() string {
 	b := make([]byte, 6)

@@ -26,7 +26,7 @@ type getRandomPasswordOutput struct {
 	RandomPassword string
 }
 
-func getRandomPassword(_ *Server, _ *store, in getRandomPasswordInput) (getRandomPasswordOutput, *Error) {
+func getRandomPassword(_ *request, in getRandomPasswordInput) (getRandomPasswordOutput, *Error) {
 	var none getRandomPasswordOutput
 	n := 32
 	if in.PasswordLength != nil {

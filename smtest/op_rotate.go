@@ -11,6 +11,16 @@ type rotationConfig struct {
 	function string
 	rules    *rotationRules
 	rotated  time.Time
+	next     time.Time // when the schedule rotates it; zero if it does not
+
+	// Of managed external secrets: kept, and used by nobody here.
+	externalRole     string
+	externalMetadata []metadataItem
+}
+
+type metadataItem struct {
+	Key   string
+	Value string
 }
 
 type rotationRules struct {
@@ -48,7 +58,7 @@ func (in rotateSecretInput) target() target {
 
 // rotateSecret starts a rotation and answers. Everything is checked before
 // anything is stored. The server owns the goroutine: Close cancels it and waits.
-func rotateSecret(s *Server, st *store, in rotateSecretInput) (secretRef, *Error) {
+func rotateSecret(req *request, in rotateSecretInput) (secretRef, *Error) {
 	if err := checkToken(in.ClientRequestToken, codeInvalidParameter); err != nil {
 		return secretRef{}, err
 	}
@@ -58,12 +68,9 @@ func rotateSecret(s *Server, st *store, in rotateSecretInput) (secretRef, *Error
 	if err := in.RotationRules.check(); err != nil {
 		return secretRef{}, err
 	}
-	now := timestamp()
-	sec, err := st.find(in.SecretID, now)
+	s := req.server
+	sec, err := req.primary(in.SecretID)
 	if err != nil {
-		return secretRef{}, err
-	}
-	if err := sec.checkNotDeleted(); err != nil {
 		return secretRef{}, err
 	}
 	arn := in.RotationLambdaARN
@@ -99,7 +106,7 @@ func rotateSecret(s *Server, st *store, in rotateSecretInput) (secretRef, *Error
 		}
 		val = cur.value
 	}
-	sec.newVersion(in.ClientRequestToken, val, now)
+	sec.newVersion(in.ClientRequestToken, val, req.now)
 	sec.labels[labelPending] = in.ClientRequestToken
 	go s.startLocked(context.Background(), sec, in.ClientRequestToken, fn, temp).run()
 	return out, nil
@@ -131,12 +138,9 @@ func (s *Server) reattemptLocked(sec *secret, fn Function, token string) (again 
 
 // cancelRotateSecret switches rotation off. Labels, the function and the rules
 // stay, and a rotation that is running goes on.
-func cancelRotateSecret(_ *Server, st *store, in secretIDInput) (secretRef, *Error) {
-	sec, err := st.find(in.SecretID, timestamp())
+func cancelRotateSecret(req *request, in secretIDInput) (secretRef, *Error) {
+	sec, err := req.primary(in.SecretID)
 	if err != nil {
-		return secretRef{}, err
-	}
-	if err := sec.checkNotDeleted(); err != nil {
 		return secretRef{}, err
 	}
 	if sec.rotation.function == "" {

@@ -26,7 +26,7 @@ type secretRef struct {
 
 func (r secretRef) versionID() string { return r.VersionID }
 
-func createSecret(_ *Server, st *store, in createSecretInput) (secretRef, *Error) {
+func createSecret(req *request, in createSecretInput) (secretRef, *Error) {
 	if in.Name == "" {
 		return secretRef{}, constraint("name", "Member must not be null")
 	}
@@ -46,7 +46,7 @@ func createSecret(_ *Server, st *store, in createSecretInput) (secretRef, *Error
 			return secretRef{}, err
 		}
 	}
-	now := timestamp()
+	st, now := req.store, req.now
 	if sec := st.named(in.Name, now); sec != nil {
 		if sec.deleted() {
 			return secretRef{}, invalidRequest(
@@ -86,6 +86,7 @@ type describeSecretOutput struct {
 	LastChangedDate    epoch
 	LastAccessedDate   epoch               `json:"LastAccessedDate,omitzero"`
 	LastRotatedDate    epoch               `json:"LastRotatedDate,omitzero"`
+	NextRotationDate   epoch               `json:"NextRotationDate,omitzero"`
 	DeletedDate        epoch               `json:"DeletedDate,omitzero"`
 	Description        string              `json:"Description,omitempty"`
 	KmsKeyID           string              `json:"KmsKeyId,omitempty"`
@@ -94,10 +95,15 @@ type describeSecretOutput struct {
 	RotationRules      *rotationRules      `json:"RotationRules,omitempty"`
 	Tags               []tag               `json:"Tags,omitempty"`
 	VersionIDsToStages map[string][]string `json:"VersionIdsToStages,omitempty"`
+	OwningService      string              `json:"OwningService,omitempty"`
+	PrimaryRegion      string              `json:"PrimaryRegion,omitempty"`
+
+	ExternalSecretRotationRoleARN  string         `json:"ExternalSecretRotationRoleArn,omitempty"`
+	ExternalSecretRotationMetadata []metadataItem `json:",omitempty"`
 }
 
-func describeSecret(_ *Server, st *store, in secretIDInput) (describeSecretOutput, *Error) {
-	sec, err := st.find(in.SecretID, timestamp())
+func describeSecret(req *request, in secretIDInput) (describeSecretOutput, *Error) {
+	sec, err := req.secret(in.SecretID)
 	if err != nil {
 		return describeSecretOutput{}, err
 	}
@@ -108,6 +114,7 @@ func describeSecret(_ *Server, st *store, in secretIDInput) (describeSecretOutpu
 		LastChangedDate:    epoch{sec.changed},
 		LastAccessedDate:   epoch{sec.accessed},
 		LastRotatedDate:    epoch{sec.rotation.rotated},
+		NextRotationDate:   epoch{sec.rotation.next},
 		DeletedDate:        epoch{sec.deletion},
 		Description:        sec.description,
 		KmsKeyID:           sec.kmsKey,
@@ -116,6 +123,11 @@ func describeSecret(_ *Server, st *store, in secretIDInput) (describeSecretOutpu
 		RotationRules:      sec.rotation.rules,
 		Tags:               sec.tags,
 		VersionIDsToStages: sec.stagesByVersion(),
+		OwningService:      sec.owner,
+		PrimaryRegion:      sec.primary,
+
+		ExternalSecretRotationRoleARN:  sec.rotation.externalRole,
+		ExternalSecretRotationMetadata: sec.rotation.externalMetadata,
 	}, nil
 }
 
@@ -135,7 +147,7 @@ type deleteSecretOutput struct {
 	DeletionDate epoch
 }
 
-func deleteSecret(_ *Server, st *store, in deleteSecretInput) (deleteSecretOutput, *Error) {
+func deleteSecret(req *request, in deleteSecretInput) (deleteSecretOutput, *Error) {
 	days := 30
 	if in.RecoveryWindowInDays != nil {
 		days = *in.RecoveryWindowInDays
@@ -148,15 +160,15 @@ func deleteSecret(_ *Server, st *store, in deleteSecretInput) (deleteSecretOutpu
 				"The RecoveryWindowInDays value must be between 7 and 30 days (inclusive).")
 		}
 	}
-	now := timestamp()
-	sec, err := st.find(in.SecretID, now)
+	now := req.now
+	sec, err := req.secret(in.SecretID)
 	switch {
 	case err != nil && err.Code == codeNotFound && in.ForceDeleteWithoutRecovery:
 		return deleteSecretOutput{Name: in.SecretID, DeletionDate: epoch{now}}, nil
 	case err != nil:
 		return deleteSecretOutput{}, err
 	case in.ForceDeleteWithoutRecovery:
-		delete(st.byName, sec.name)
+		sec.store.drop(sec)
 		return deleteSecretOutput{ARN: sec.arn, Name: sec.name, DeletionDate: epoch{now}}, nil
 	case sec.deleted():
 		return deleteSecretOutput{}, invalidRequest(

@@ -33,26 +33,22 @@ type secretValue struct {
 
 func (v secretValue) versionID() string { return v.VersionID }
 
-func getSecretValue(_ *Server, st *store, in getSecretValueInput) (secretValue, *Error) {
+func getSecretValue(req *request, in getSecretValueInput) (secretValue, *Error) {
 	if err := checkLength("versionId", in.VersionID, 0, 64); err != nil {
 		return secretValue{}, err
 	}
 	if err := checkLength("versionStage", in.VersionStage, 0, 256); err != nil {
 		return secretValue{}, err
 	}
-	now := timestamp()
-	sec, err := st.find(in.SecretID, now)
+	sec, err := req.live(in.SecretID)
 	if err != nil {
-		return secretValue{}, err
-	}
-	if err := sec.checkNotDeleted(); err != nil {
 		return secretValue{}, err
 	}
 	v, err := sec.get(in.VersionID, in.VersionStage)
 	if err != nil {
 		return secretValue{}, err
 	}
-	sec.touch(v, now)
+	sec.touch(v, req.now)
 	return secretValue{
 		ARN:           sec.arn,
 		Name:          sec.name,
@@ -86,7 +82,7 @@ type batchError struct {
 
 // batchGetSecretValue answers for AWSCURRENT only. A secret that cannot be read
 // fails on its own.
-func batchGetSecretValue(s *Server, st *store, in batchGetSecretValueInput) (batchGetSecretValueOutput, *Error) {
+func batchGetSecretValue(req *request, in batchGetSecretValueInput) (batchGetSecretValueOutput, *Error) {
 	switch n := len(in.SecretIDList); {
 	case in.Filters != nil:
 		return batchGetSecretValueOutput{}, invalidParameter("smtest: Filters are not supported, use SecretIdList.")
@@ -97,7 +93,7 @@ func batchGetSecretValue(s *Server, st *store, in batchGetSecretValueInput) (bat
 	}
 	out := batchGetSecretValueOutput{SecretValues: []secretValue{}, Errors: []batchError{}}
 	for _, id := range in.SecretIDList {
-		v, err := getSecretValue(s, st, getSecretValueInput{SecretID: id})
+		v, err := getSecretValue(req, getSecretValueInput{SecretID: id})
 		if err != nil {
 			out.Errors = append(out.Errors, batchError{SecretID: id, ErrorCode: err.Code, Message: err.Message})
 			continue
@@ -135,7 +131,7 @@ type putSecretValueOutput struct {
 	VersionStages []string `json:"VersionStages,omitempty"`
 }
 
-func putSecretValue(_ *Server, st *store, in putSecretValueInput) (putSecretValueOutput, *Error) {
+func putSecretValue(req *request, in putSecretValueInput) (putSecretValueOutput, *Error) {
 	if err := checkStages(in.VersionStages); err != nil {
 		return putSecretValueOutput{}, err
 	}
@@ -146,15 +142,11 @@ func putSecretValue(_ *Server, st *store, in putSecretValueInput) (putSecretValu
 	if err != nil {
 		return putSecretValueOutput{}, err
 	}
-	now := timestamp()
-	sec, err := st.find(in.SecretID, now)
+	sec, err := req.writable(in.SecretID)
 	if err != nil {
 		return putSecretValueOutput{}, err
 	}
-	if err := sec.checkNotDeleted(); err != nil {
-		return putSecretValueOutput{}, err
-	}
-	v, err := sec.put(in.ClientRequestToken, val, in.stages(), now)
+	v, err := sec.put(in.ClientRequestToken, val, in.stages(), req.now)
 	if err != nil {
 		return putSecretValueOutput{}, err
 	}

@@ -18,25 +18,21 @@ func (in updateSecretVersionStageInput) target() target {
 	return t
 }
 
-func updateSecretVersionStage(_ *Server, st *store, in updateSecretVersionStageInput) (secretRef, *Error) {
+func updateSecretVersionStage(req *request, in updateSecretVersionStageInput) (secretRef, *Error) {
 	if in.VersionStage == "" {
 		return secretRef{}, constraint("versionStage", "Member must not be null")
 	}
 	if err := checkStages([]string{in.VersionStage}); err != nil {
 		return secretRef{}, err
 	}
-	now := timestamp()
-	sec, err := st.find(in.SecretID, now)
+	sec, err := req.writable(in.SecretID)
 	if err != nil {
-		return secretRef{}, err
-	}
-	if err := sec.checkNotDeleted(); err != nil {
 		return secretRef{}, err
 	}
 	if err := sec.moveLabel(in.VersionStage, in.RemoveFromVersionID, in.MoveToVersionID); err != nil {
 		return secretRef{}, err
 	}
-	sec.changed = now
+	sec.changed = req.now
 	return secretRef{ARN: sec.arn, Name: sec.name}, nil
 }
 
@@ -68,14 +64,14 @@ type listedVersion struct {
 
 // listSecretVersionIDs lists the oldest version first; the service promises no
 // order. NextToken is the number of versions listed so far.
-func listSecretVersionIDs(_ *Server, st *store, in listSecretVersionIDsInput) (listSecretVersionIDsOutput, *Error) {
+func listSecretVersionIDs(req *request, in listSecretVersionIDsInput) (listSecretVersionIDsOutput, *Error) {
 	limit := 100
 	if in.MaxResults != nil {
 		if limit = *in.MaxResults; limit < 1 || limit > 100 {
 			return listSecretVersionIDsOutput{}, constraint("maxResults", "Member must be between 1 and 100")
 		}
 	}
-	sec, err := st.find(in.SecretID, timestamp())
+	sec, err := req.secret(in.SecretID)
 	if err != nil {
 		return listSecretVersionIDsOutput{}, err
 	}

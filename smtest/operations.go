@@ -35,14 +35,14 @@ func mustKnow(operation string) {
 
 type input interface{ target() target }
 
-func operation[In input, Out any](run func(*Server, *store, In) (Out, *Error)) func(*request, []byte) *Error {
+func operation[In input, Out any](run func(*request, In) (Out, *Error)) func(*request, []byte) *Error {
 	return func(req *request, body []byte) *Error {
 		var in In
 		if err := decodeInput(body, &in); err != nil {
 			return err
 		}
 		req.target = in.target()
-		req.run = func(s *Server, st *store) (any, *Error) { return run(s, st, in) }
+		req.run = func(req *request) (any, *Error) { return run(req, in) }
 		return nil
 	}
 }

@@ -12,7 +12,7 @@ import (
 func (s *Server) Wait(ctx context.Context, secretID string) error {
 	for {
 		s.mu.Lock()
-		sec, fail := s.store.find(secretID, timestamp())
+		sec, fail := s.findLocked(secretID, timestamp())
 		if fail != nil {
 			s.mu.Unlock()
 			return fmt.Errorf("smtest: wait for rotation of %s: %w", quote(secretID), fail)
@@ -76,7 +76,7 @@ func (s *Server) prepareLocked(ctx context.Context, secretID, value string) (str
 		return "", nil, fail
 	}
 	now := timestamp()
-	sec, fail := s.store.find(secretID, now)
+	sec, fail := s.findLocked(secretID, now)
 	if fail != nil {
 		return "", nil, fail
 	}

@@ -22,23 +22,35 @@ const (
 	maxValue    = 65536
 )
 
-// A secret and its versions. Which version has which label is kept on the secret,
-// so that a label cannot be on two of them. Labels move in labels.go only.
+// A secret is what an account has under a name in one Region.
 type secret struct {
-	name, arn   string
-	description string
-	kmsKey      string
-	tags        []tag
-	created     time.Time
-	changed     time.Time
-	accessed    time.Time // the day only
-	deletion    time.Time // when it goes away for good; zero if it is not marked for deletion
+	*content
 
-	versions map[string]*version
-	labels   map[string]string // label -> version id
+	store     *store
+	name, arn string
+	kmsKey    string // empty: aws/secretsmanager
+	created   time.Time
+	accessed  time.Time // the day only
+	deletion  time.Time // when it goes away for good; zero if it is not marked for deletion
+	owner     string    // the service that manages it; empty: the user does
+
+	// primary is the Region whose secret this one replicates, empty if it is no
+	// replica.
+	primary string
 
 	rotation rotationConfig
 	run      *rotation // the one under way, or the last; nil if there was none
+}
+
+// A content is what a secret has in common with its replicas: they share it. Which
+// version has which label is kept here and not with the version, so that a label
+// cannot be on two of them. Labels move in labels.go only.
+type content struct {
+	description string
+	tags        []tag
+	changed     time.Time
+	versions    map[string]*version
+	labels      map[string]string // label -> version id
 }
 
 type version struct {
@@ -98,6 +110,22 @@ func (sec *secret) deleted() bool {
 func (sec *secret) checkNotDeleted() *Error {
 	if sec.deleted() {
 		return invalidRequest("You can't perform this operation on the secret because it was marked for deletion.")
+	}
+	return nil
+}
+
+// checkPrimary refuses what is to be done to a replica's primary.
+func (sec *secret) checkPrimary() *Error {
+	if sec.primary != "" {
+		return invalidParameter("Operation not permitted on a replica secret. Call must be made in primary secret's region.")
+	}
+	return nil
+}
+
+// checkUnmanaged refuses what only the owning service may do.
+func (sec *secret) checkUnmanaged() *Error {
+	if sec.owner != "" {
+		return invalidRequest("The secret is managed by another service, and you must use that service to update it.")
 	}
 	return nil
 }

@@ -9,10 +9,13 @@ import (
 // Options are the settings of a [Server]. Nil, and each zero field, stand for
 // the default.
 type Options struct {
-	// Region is the AWS Region in the ARNs, us-east-1 by default.
+	// Region is the AWS Region of the secrets that the Server's own methods name
+	// without an ARN, and of requests that do not say theirs in a signature;
+	// us-east-1 by default. The server has every Region.
 	Region string
 
-	// Account is the AWS account in the ARNs, 123456789012 by default.
+	// Account is the AWS account of these secrets, and of requests signed with an
+	// access key that [Server.AddCaller] has not registered; 123456789012 by default.
 	Account string
 
 	// Logger gets every call at debug level, and each rotation step that fails
@@ -42,13 +45,16 @@ func (o *Options) withDefaults() Options {
 type Server struct {
 	opts Options
 
-	mu     sync.Mutex // protects following, and everything that hangs on store
-	closed bool
-	store  *store
-	funcs  map[string]Function // by ARN
-	runs   map[*rotation]struct{}
-	faults []*injected
-	log    callLog
+	anybody *caller // who makes the requests of unknown access keys
+
+	mu      sync.Mutex // protects following, and everything that hangs on stores
+	closed  bool
+	stores  map[place]*store
+	callers map[string]*caller  // by access key id
+	funcs   map[string]Function // by ARN
+	runs    map[*rotation]struct{}
+	faults  []*injected
+	log     callLog
 }
 
 // New returns an empty server. It opens no socket and starts no goroutine. The
@@ -56,17 +62,13 @@ type Server struct {
 func New(opts *Options) *Server {
 	o := opts.withDefaults()
 	return &Server{
-		opts:  o,
-		store: newStore(o.Region, o.Account),
-		funcs: make(map[string]Function),
-		runs:  make(map[*rotation]struct{}),
+		opts:    o,
+		anybody: defaultCaller(o.Account),
+		stores:  make(map[place]*store),
+		callers: make(map[string]*caller),
+		funcs:   make(map[string]Function),
+		runs:    make(map[*rotation]struct{}),
 	}
-}
-
-// storeFor returns the secrets that a request sees. There is one Region and one
-// account now, whatever the request is signed for; this is where others come in.
-func (s *Server) storeForLocked(*request) *store {
-	return s.store
 }
 
 // Put makes value the AWSCURRENT version of the secret, which is created if it
@@ -96,7 +98,7 @@ func (s *Server) putLocked(name, value string) (string, *Error) {
 		return "", err
 	}
 	now := timestamp()
-	sec, err := s.store.find(name, now)
+	sec, err := s.findLocked(name, now)
 	switch {
 	case err == nil:
 		if err := sec.checkNotDeleted(); err != nil {
@@ -106,7 +108,7 @@ func (s *Server) putLocked(name, value string) (string, *Error) {
 		if err := checkName(name); err != nil {
 			return "", err
 		}
-		sec = s.store.add(name, now)
+		sec = s.homeLocked().add(name, now)
 	default:
 		return "", err
 	}

@@ -1,30 +1,96 @@
 package smtest
 
-import "time"
+import (
+	"strings"
+	"time"
+)
+
+// A place is where a name means one secret.
+type place struct{ account, region string }
 
 // A store holds the secrets of one account in one Region. The server's mu
 // protects it.
 type store struct {
-	region, account string
-	byName          map[string]*secret
+	place
+
+	byName map[string]*secret
 }
 
-func newStore(region, account string) *store {
-	return &store{region: region, account: account, byName: make(map[string]*secret)}
+// storeLocked returns the store of an account in a Region.
+func (s *Server) storeLocked(account, region string) *store {
+	at := place{account, region}
+	st := s.stores[at]
+	if st == nil {
+		st = &store{place: at, byName: make(map[string]*secret)}
+		s.stores[at] = st
+	}
+	return st
+}
+
+// homeLocked returns the store that the Server's own methods mean.
+func (s *Server) homeLocked() *store {
+	return s.storeLocked(s.opts.Account, s.opts.Region)
+}
+
+// findLocked returns the secret that id names to the Server's own methods: a name
+// at home, or an ARN of any account and Region.
+func (s *Server) findLocked(id string, now time.Time) (*secret, *Error) {
+	if a, ok := parseARN(id); ok {
+		if st := s.stores[place{a.account, a.region}]; st != nil {
+			return st.find(id, now)
+		}
+	}
+	return s.homeLocked().find(id, now)
+}
+
+// resolveLocked returns the secret that id names to a caller with that store: a
+// name or an ARN in it, or the full ARN of another account's secret in the same
+// Region.
+func (s *Server) resolveLocked(st *store, id string, now time.Time) (*secret, *Error) {
+	if a, ok := parseARN(id); ok && a.account != st.account && a.hasSuffix() {
+		if other := s.stores[place{a.account, st.region}]; other != nil {
+			return other.find(id, now)
+		}
+	}
+	return st.find(id, now)
+}
+
+// partition returns the partition of a Region, the second part of its ARNs.
+func partition(region string) string {
+	switch {
+	case strings.HasPrefix(region, "cn-"):
+		return "aws-cn"
+	case strings.HasPrefix(region, "us-gov-"):
+		return "aws-us-gov"
+	default:
+		return "aws"
+	}
 }
 
 // add makes a secret without a version. The name must be valid and free.
 func (st *store) add(name string, now time.Time) *secret {
 	sec := &secret{
-		name:     name,
-		arn:      "arn:aws:secretsmanager:" + st.region + ":" + st.account + ":secret:" + name + "-" + newSuffix(),
-		created:  now,
-		changed:  now,
-		versions: make(map[string]*version),
-		labels:   make(map[string]string),
+		store:   st,
+		name:    name,
+		arn:     st.arn(name, newSuffix()),
+		created: now,
+		content: &content{
+			changed:  now,
+			versions: make(map[string]*version),
+			labels:   make(map[string]string),
+		},
 	}
 	st.byName[name] = sec
 	return sec
+}
+
+func (st *store) arn(name, suffix string) string {
+	return "arn:" + partition(st.region) + ":secretsmanager:" + st.region + ":" + st.account + ":secret:" + name + "-" + suffix
+}
+
+// drop forgets a secret for good.
+func (st *store) drop(sec *secret) {
+	delete(st.byName, sec.name)
 }
 
 // named returns the secret with that name, or nil. It is where a secret whose
@@ -32,7 +98,7 @@ func (st *store) add(name string, now time.Time) *secret {
 func (st *store) named(name string, now time.Time) *secret {
 	sec := st.byName[name]
 	if sec != nil && sec.deleted() && !now.Before(sec.deletion) {
-		delete(st.byName, name)
+		st.drop(sec)
 		return nil
 	}
 	return sec

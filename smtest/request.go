@@ -1,0 +1,68 @@
+package smtest
+
+import "time"
+
+// A request is one call while it is being served. Its operation sees the server
+// through it: it finds secrets as the caller who made it may.
+type request struct {
+	server    *Server
+	operation string
+	run       func(*request) (any, *Error) // the effect; called with mu held
+	target    target
+
+	// The server's mu protects following.
+
+	caller *caller
+	store  *store    // of the caller's account, in the Region that was asked
+	now    time.Time // the instant of the effect
+	call   *Call     // the entry in the log
+}
+
+// A target is what a request is about, for faults and the log.
+type target struct {
+	ids     []string
+	stages  []string
+	version string
+}
+
+// secret returns the secret that id names, one marked for deletion too.
+func (req *request) secret(id string) (*secret, *Error) {
+	return req.server.resolveLocked(req.store, id, req.now)
+}
+
+// live is secret for the operations that a secret marked for deletion refuses.
+func (req *request) live(id string) (*secret, *Error) {
+	sec, err := req.secret(id)
+	if err != nil {
+		return nil, err
+	}
+	if err := sec.checkNotDeleted(); err != nil {
+		return nil, err
+	}
+	return sec, nil
+}
+
+// primary is live for the operations that a replica refuses.
+func (req *request) primary(id string) (*secret, *Error) {
+	sec, err := req.live(id)
+	if err != nil {
+		return nil, err
+	}
+	if err := sec.checkPrimary(); err != nil {
+		return nil, err
+	}
+	return sec, nil
+}
+
+// writable is primary for the operations that are left to the service which owns
+// the secret, if one does.
+func (req *request) writable(id string) (*secret, *Error) {
+	sec, err := req.primary(id)
+	if err != nil {
+		return nil, err
+	}
+	if err := sec.checkUnmanaged(); err != nil {
+		return nil, err
+	}
+	return sec, nil
+}
