@@ -1289,6 +1289,7 @@ func (h *homeland) Do(r *http.Request) (*http.Response, error) {
 	}
 	body = bytes.ReplaceAll(body, []byte(":"+region+":"), []byte(":"+home+":"))
 	there := r.Clone(r.Context())
+	there.Header.Set("Authorization", strings.Replace(r.Header.Get("Authorization"), "/"+region+"/", "/"+home+"/", 1))
 	there.Body, there.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 	out, err := h.srv.Client().Options().HTTPClient.Do(there)
 	if err != nil {
