@@ -22,12 +22,25 @@ type Caller struct {
 	// AccessKeyID is the access key that the requests are signed with, of 16 to 128
 	// letters and digits. Empty: a random one.
 	AccessKeyID string
+
+	// Policies are its identity policies, JSON documents, of which a request to a
+	// secret of its own account needs one that allows it, or the resource policy on
+	// the secret, and a request to one of another account both. For a secret with a
+	// customer managed key (see [Server.AddKey]) they count for the kms actions too.
+	// None: it may do everything, as an administrator.
+	//
+	// Conditions see the keys secretsmanager:VersionStage, VersionId, SecretId and
+	// ResourceTag, and aws:PrincipalArn, PrincipalAccount, ResourceAccount,
+	// ResourceTag, RequestedRegion and SecureTransport; others are absent from every
+	// request. Policy variables, such as ${aws:username}, are not replaced.
+	Policies []string
 }
 
 // A caller is a Caller that is registered. It never changes.
 type caller struct {
 	arn, account string
 	keyID        string
+	policies     []*policy // nil: it may do everything
 }
 
 var (
@@ -52,8 +65,8 @@ func defaultCaller(account string) *caller {
 // are made by a role of the server's own account that may do everything. An access
 // key that was registered before is the new caller's from now on.
 //
-// It panics if the ARN or the access key is not one: a test with a caller who may
-// do more than it says proves nothing.
+// It panics if the ARN, the access key or a policy is not one: a test with a caller
+// who may do more than it says proves nothing.
 func (s *Server) AddCaller(c Caller) func(*secretsmanager.Options) {
 	who := &caller{arn: c.ARN, keyID: c.AccessKeyID}
 	m := principalRE.FindStringSubmatch(c.ARN)
@@ -66,6 +79,9 @@ func (s *Server) AddCaller(c Caller) func(*secretsmanager.Options) {
 		who.keyID = newAccessKeyID()
 	case !accessKeyRE.MatchString(who.keyID):
 		panic("smtest: add caller: " + quote(who.keyID) + " is not an access key id")
+	}
+	for _, text := range c.Policies {
+		who.policies = append(who.policies, mustParsePolicy("add caller", text, identityPolicy))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

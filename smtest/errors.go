@@ -82,6 +82,10 @@ const (
 	codeValidation       = "ValidationException"
 	codeAccessDenied     = "AccessDeniedException"
 	codeSerialization    = "SerializationException"
+	codeDecryption       = "DecryptionFailure"
+	codeEncryption       = "EncryptionFailure"
+	codeMalformedPolicy  = "MalformedPolicyDocumentException"
+	codePublicPolicy     = "PublicPolicyException"
 )
 
 // errClosed has no counterpart in AWS. Its status is one that the SDK does not
@@ -93,8 +97,8 @@ var errClosed = &Error{Code: "ServerClosed", Message: "smtest: the server is clo
 var modeled = map[string]bool{
 	codeNotFound: true, codeExists: true, codeInvalidParameter: true, codeInvalidRequest: true,
 	codeInvalidToken: true, codeLimit: true, codeInternal: true,
-	"DecryptionFailure": true, "EncryptionFailure": true, "MalformedPolicyDocumentException": true,
-	"PreconditionNotMetException": true, "PublicPolicyException": true,
+	codeDecryption: true, codeEncryption: true, codeMalformedPolicy: true,
+	"PreconditionNotMetException": true, codePublicPolicy: true,
 }
 
 func notFound(format string, args ...any) *Error {

@@ -112,7 +112,7 @@ func TestErrorAnswers(t *testing.T) {
 		{"ListSecretVersionIds", `{"SecretId":"none"}`, missing},
 		{"CancelRotateSecret", `{"SecretId":"none"}`, missing},
 		{"DeleteSecret", `{"SecretId":"none"}`, missing},
-		{"BatchGetSecretValue", `{}`, `{"Message":"You must specify SecretIdList or Filters.","__type":"InvalidParameterException"}`},
+		{"BatchGetSecretValue", `{}`, `{"Message":"Either 'SecretIdList' or 'Filters' must be provided, but not both.","__type":"InvalidParameterException"}`},
 	} {
 		w := raw(srv, tt.operation, tt.body)
 		if got := sorted(t, w.Body.Bytes()); w.Code != 400 || got != tt.want {

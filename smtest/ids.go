@@ -107,6 +107,14 @@ func parseARN(id string) (arnID, bool) {
 	return arnID{region: p[3], account: p[4], resource: p[6]}, true
 }
 
+// name returns the name of the secret, if the ARN is a full one.
+func (a arnID) name() string {
+	if a.hasSuffix() {
+		return a.resource[:len(a.resource)-7]
+	}
+	return a.resource
+}
+
 // hasSuffix reports whether the resource looks as if it ended in the random
 // suffix. It is all the service goes by: the partial ARN of a secret whose own
 // name ends in a hyphen and six characters is taken for a full one.

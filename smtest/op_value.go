@@ -1,7 +1,5 @@
 package smtest
 
-import "cmp"
-
 type getSecretValueInput struct {
 	SecretID     string `json:"SecretId"`
 	VersionID    string `json:"VersionId"`
@@ -11,15 +9,18 @@ type getSecretValueInput struct {
 func (in getSecretValueInput) target() target {
 	t := secretTarget(in.SecretID)
 	t.version = in.VersionID
-	stage := in.VersionStage
-	if in.VersionID == "" {
-		stage = cmp.Or(stage, labelCurrent)
-	}
-	if stage != "" {
-		t.stages = []string{stage}
+	switch {
+	case in.VersionStage != "":
+		t.stages = []string{in.VersionStage}
+	case in.VersionID == "":
+		t.stages, t.unsaid = currentOnly, true
 	}
 	return t
 }
+
+// currentOnly is the stages of a request that leaves AWSCURRENT unsaid. It must not
+// be changed.
+var currentOnly = []string{labelCurrent}
 
 type secretValue struct {
 	ARN           string
@@ -44,8 +45,16 @@ func getSecretValue(req *request, in getSecretValueInput) (secretValue, *Error) 
 	if err != nil {
 		return secretValue{}, err
 	}
-	v, err := sec.get(in.VersionID, in.VersionStage)
+	return req.read(sec, in.VersionID, in.VersionStage)
+}
+
+// read reads a version, by id, by label or by both, and notes that it was read.
+func (req *request) read(sec *secret, version, stage string) (secretValue, *Error) {
+	v, err := sec.get(version, stage)
 	if err != nil {
+		return secretValue{}, err
+	}
+	if err := req.decrypt(sec, sec.keyOf(v)); err != nil {
 		return secretValue{}, err
 	}
 	sec.touch(v, req.now)
@@ -61,17 +70,37 @@ func getSecretValue(req *request, in getSecretValueInput) (secretValue, *Error) 
 }
 
 type batchGetSecretValueInput struct {
-	SecretIDList []string `json:"SecretIdList"`
-	Filters      []any    `json:"Filters"`
+	SecretIDList []string      `json:"SecretIdList"`
+	Filters      []filterInput `json:"Filters"`
+	MaxResults   *int          `json:"MaxResults"`
+	NextToken    string        `json:"NextToken"`
 }
 
 func (in batchGetSecretValueInput) target() target {
-	return target{ids: in.SecretIDList, stages: []string{labelCurrent}}
+	return target{ids: in.SecretIDList, stages: currentOnly, unsaid: true}
 }
+
+func (in batchGetSecretValueInput) check() *Error {
+	switch {
+	case (len(in.SecretIDList) == 0) == (len(in.Filters) == 0):
+		return invalidParameter("Either 'SecretIdList' or 'Filters' must be provided, but not both.")
+	case len(in.SecretIDList) > maxBatch:
+		return constraint("secretIdList", "Member must have length less than or equal to 20")
+	case len(in.Filters) == 0 && in.MaxResults != nil:
+		return invalidParameter("'Filters' not specified. 'Filters' must also be specified when 'MaxResults' is provided.")
+	case len(in.Filters) == 0 && in.NextToken != "":
+		return invalidParameter("'Filters' not specified. 'Filters' must also be specified when 'NextToken' is provided.")
+	}
+	return nil
+}
+
+// maxBatch is how many secrets a batch reads at most.
+const maxBatch = 20
 
 type batchGetSecretValueOutput struct {
 	SecretValues []secretValue
 	Errors       []batchError
+	NextToken    string `json:"NextToken,omitempty"`
 }
 
 type batchError struct {
@@ -83,17 +112,34 @@ type batchError struct {
 // batchGetSecretValue answers for AWSCURRENT only. A secret that cannot be read
 // fails on its own.
 func batchGetSecretValue(req *request, in batchGetSecretValueInput) (batchGetSecretValueOutput, *Error) {
-	switch n := len(in.SecretIDList); {
-	case in.Filters != nil:
-		return batchGetSecretValueOutput{}, invalidParameter("smtest: Filters are not supported, use SecretIdList.")
-	case n == 0:
-		return batchGetSecretValueOutput{}, invalidParameter("You must specify SecretIdList or Filters.")
-	case n > 20:
-		return batchGetSecretValueOutput{}, constraint("secretIdList", "Member must have length less than or equal to 20")
+	var none batchGetSecretValueOutput
+	if err := in.check(); err != nil {
+		return none, err
+	}
+	limit, err := pageSize(in.MaxResults, maxBatch)
+	if err != nil {
+		return none, err
+	}
+	if err := req.authorizeOn(req.iamAction(), "*", "*"); err != nil {
+		return none, err
 	}
 	out := batchGetSecretValueOutput{SecretValues: []secretValue{}, Errors: []batchError{}}
-	for _, id := range in.SecretIDList {
-		v, err := getSecretValue(req, getSecretValueInput{SecretID: id})
+	ids := in.SecretIDList
+	if len(in.Filters) > 0 {
+		if err := req.authorizeOn("secretsmanager:ListSecrets", "*", "*"); err != nil {
+			return none, err
+		}
+		found, next, err := req.search(in.Filters, order{}, in.NextToken, limit, false)
+		if err != nil {
+			return none, err
+		}
+		for _, sec := range found {
+			ids = append(ids, sec.arn)
+		}
+		out.NextToken = next
+	}
+	for _, id := range ids {
+		v, err := req.readOne(id)
 		if err != nil {
 			out.Errors = append(out.Errors, batchError{SecretID: id, ErrorCode: err.Code, Message: err.Message})
 			continue
@@ -103,9 +149,21 @@ func batchGetSecretValue(req *request, in batchGetSecretValueInput) (batchGetSec
 	return out, nil
 }
 
+func (req *request) readOne(id string) (secretValue, *Error) {
+	sec, err := req.secretFor("secretsmanager:GetSecretValue", id)
+	if err != nil {
+		return secretValue{}, err
+	}
+	if err := sec.checkNotDeleted(); err != nil {
+		return secretValue{}, err
+	}
+	return req.read(sec, "", "")
+}
+
 type putSecretValueInput struct {
 	SecretID           string   `json:"SecretId"`
 	ClientRequestToken string   `json:"ClientRequestToken"`
+	RotationToken      *string  `json:"RotationToken"`
 	SecretBinary       []byte   `json:"SecretBinary"`
 	SecretString       *string  `json:"SecretString"`
 	VersionStages      []string `json:"VersionStages"`
@@ -113,14 +171,14 @@ type putSecretValueInput struct {
 
 func (in putSecretValueInput) stages() []string {
 	if len(in.VersionStages) == 0 {
-		return []string{labelCurrent}
+		return currentOnly
 	}
 	return in.VersionStages
 }
 
 func (in putSecretValueInput) target() target {
 	t := secretTarget(in.SecretID)
-	t.stages, t.version = in.stages(), in.ClientRequestToken
+	t.stages, t.version, t.unsaid = in.stages(), in.ClientRequestToken, len(in.VersionStages) == 0
 	return t
 }
 
@@ -138,12 +196,20 @@ func putSecretValue(req *request, in putSecretValueInput) (putSecretValueOutput,
 	if err := checkToken(in.ClientRequestToken, codeInvalidRequest); err != nil {
 		return putSecretValueOutput{}, err
 	}
+	if in.RotationToken != nil {
+		if err := checkLength("rotationToken", *in.RotationToken, 36, 256); err != nil {
+			return putSecretValueOutput{}, err
+		}
+	}
 	val, err := newPayload(in.SecretString, in.SecretBinary)
 	if err != nil {
 		return putSecretValueOutput{}, err
 	}
 	sec, err := req.writable(in.SecretID)
 	if err != nil {
+		return putSecretValueOutput{}, err
+	}
+	if err := req.encrypt(sec, sec.kmsKey); err != nil {
 		return putSecretValueOutput{}, err
 	}
 	v, err := sec.put(in.ClientRequestToken, val, in.stages(), req.now)

@@ -1,6 +1,6 @@
 package smtest
 
-import "strconv"
+import "cmp"
 
 type updateSecretVersionStageInput struct {
 	SecretID            string `json:"SecretId"`
@@ -63,45 +63,41 @@ type listedVersion struct {
 }
 
 // listSecretVersionIDs lists the oldest version first; the service promises no
-// order. NextToken is the number of versions listed so far.
+// order.
 func listSecretVersionIDs(req *request, in listSecretVersionIDsInput) (listSecretVersionIDsOutput, *Error) {
-	limit := 100
-	if in.MaxResults != nil {
-		if limit = *in.MaxResults; limit < 1 || limit > 100 {
-			return listSecretVersionIDsOutput{}, constraint("maxResults", "Member must be between 1 and 100")
-		}
+	var none listSecretVersionIDsOutput
+	limit, err := pageSize(in.MaxResults, 100)
+	if err != nil {
+		return none, err
 	}
 	sec, err := req.secret(in.SecretID)
 	if err != nil {
-		return listSecretVersionIDsOutput{}, err
+		return none, err
+	}
+	list := "versions/" + sec.arn
+	after, err := parseToken(in.NextToken, list)
+	if err != nil {
+		return none, err
 	}
 	out := listSecretVersionIDsOutput{ARN: sec.arn, Name: sec.name, Versions: []listedVersion{}}
+	var last *version
 	for _, v := range sec.sorted() {
 		stages := sec.stages(v.id)
 		if stages == nil && !in.IncludeDeprecated {
 			continue
 		}
-		key := sec.kmsKey
-		if key == "" {
-			key = "DefaultEncryptionKey"
+		if after != nil && cmp.Or(v.created.Compare(after.Time), cmp.Compare(v.id, after.Text)) <= 0 {
+			continue
+		}
+		if len(out.Versions) == limit {
+			out.NextToken = cursor{List: list, Time: last.created, Text: last.id}.token()
+			break
 		}
 		out.Versions = append(out.Versions, listedVersion{
 			VersionID: v.id, VersionStages: stages, CreatedDate: epoch{v.created},
-			LastAccessedDate: epoch{v.accessed}, KmsKeyIDs: []string{key},
+			LastAccessedDate: epoch{v.accessed}, KmsKeyIDs: []string{cmp.Or(sec.keyOf(v), "DefaultEncryptionKey")},
 		})
-	}
-	first := 0
-	if in.NextToken != "" {
-		n, err := strconv.Atoi(in.NextToken)
-		if err != nil || n < 0 || n > len(out.Versions) {
-			return listSecretVersionIDsOutput{}, &Error{Code: codeInvalidToken, Message: "Invalid NextToken."}
-		}
-		first = n
-	}
-	out.Versions = out.Versions[first:]
-	if len(out.Versions) > limit {
-		out.Versions = out.Versions[:limit]
-		out.NextToken = strconv.Itoa(first + limit)
+		last = v
 	}
 	return out, nil
 }

@@ -13,17 +13,29 @@ import (
 // that can be run. An operation is an input type that knows its target, and a
 // function that runs with the server's mu held and must not block.
 var operations = map[string]func(*request, []byte) *Error{
-	"BatchGetSecretValue":      operation(batchGetSecretValue),
-	"CancelRotateSecret":       operation(cancelRotateSecret),
-	"CreateSecret":             operation(createSecret),
-	"DeleteSecret":             operation(deleteSecret),
-	"DescribeSecret":           operation(describeSecret),
-	"GetRandomPassword":        operation(getRandomPassword),
-	"GetSecretValue":           operation(getSecretValue),
-	"ListSecretVersionIds":     operation(listSecretVersionIDs),
-	"PutSecretValue":           operation(putSecretValue),
-	"RotateSecret":             operation(rotateSecret),
-	"UpdateSecretVersionStage": operation(updateSecretVersionStage),
+	"BatchGetSecretValue":          operation(batchGetSecretValue),
+	"CancelRotateSecret":           operation(cancelRotateSecret),
+	"CreateSecret":                 operation(createSecret),
+	"DeleteResourcePolicy":         operation(deleteResourcePolicy),
+	"DeleteSecret":                 operation(deleteSecret),
+	"DescribeSecret":               operation(describeSecret),
+	"GetRandomPassword":            operation(getRandomPassword),
+	"GetResourcePolicy":            operation(getResourcePolicy),
+	"GetSecretValue":               operation(getSecretValue),
+	"ListSecretVersionIds":         operation(listSecretVersionIDs),
+	"ListSecrets":                  operation(listSecrets),
+	"PutResourcePolicy":            operation(putResourcePolicy),
+	"PutSecretValue":               operation(putSecretValue),
+	"RemoveRegionsFromReplication": operation(removeRegionsFromReplication),
+	"ReplicateSecretToRegions":     operation(replicateSecretToRegions),
+	"RestoreSecret":                operation(restoreSecret),
+	"RotateSecret":                 operation(rotateSecret),
+	"StopReplicationToReplica":     operation(stopReplicationToReplica),
+	"TagResource":                  operation(tagResource),
+	"UntagResource":                operation(untagResource),
+	"UpdateSecret":                 operation(updateSecret),
+	"UpdateSecretVersionStage":     operation(updateSecretVersionStage),
+	"ValidateResourcePolicy":       operation(validateResourcePolicy),
 }
 
 // mustKnow panics if a test names an operation that the server does not have.
@@ -90,11 +102,6 @@ func (e epoch) MarshalJSON() ([]byte, error) {
 		return append(b, ".0"...), nil
 	}
 	return strconv.AppendFloat(nil, float64(ms)/1000, 'f', 3, 64), nil
-}
-
-type tag struct {
-	Key   string
-	Value string
 }
 
 // checkToken checks a ClientRequestToken. The code for a missing one is not the

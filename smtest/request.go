@@ -22,12 +22,31 @@ type request struct {
 type target struct {
 	ids     []string
 	stages  []string
+	unsaid  bool // the stages are those that the request's silence stands for
 	version string
 }
 
-// secret returns the secret that id names, one marked for deletion too.
+// secret returns the secret that id names, one marked for deletion too, if the
+// caller may do to it what the request asks for.
 func (req *request) secret(id string) (*secret, *Error) {
-	return req.server.resolveLocked(req.store, id, req.now)
+	return req.secretFor(req.iamAction(), id)
+}
+
+// secretFor is secret for another action than the request's own.
+func (req *request) secretFor(action, id string) (*secret, *Error) {
+	sec, err := req.server.resolveLocked(req.store, id, req.now)
+	if err != nil {
+		if err.Code == codeNotFound {
+			if denied := req.authorizeOn(action, id, id); denied != nil {
+				return nil, denied
+			}
+		}
+		return nil, err
+	}
+	if err := req.authorize(action, sec); err != nil {
+		return nil, err
+	}
+	return sec, nil
 }
 
 // live is secret for the operations that a secret marked for deletion refuses.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -33,10 +34,12 @@ type secret struct {
 	accessed  time.Time // the day only
 	deletion  time.Time // when it goes away for good; zero if it is not marked for deletion
 	owner     string    // the service that manages it; empty: the user does
+	seq       uint64    // its place in the order of creation in its store
 
 	// primary is the Region whose secret this one replicates, empty if it is no
 	// replica.
-	primary string
+	primary  string
+	replicas []*replication
 
 	rotation rotationConfig
 	run      *rotation // the one under way, or the last; nil if there was none
@@ -47,16 +50,19 @@ type secret struct {
 // cannot be on two of them. Labels move in labels.go only.
 type content struct {
 	description string
-	tags        []tag
+	kind        string // the type of a managed external secret
+	tags        []tag  // empty but not nil if the last was removed
 	changed     time.Time
 	versions    map[string]*version
 	labels      map[string]string // label -> version id
+	policy      *policy           // the resource policy; nil if there is none
 }
 
 type version struct {
 	id       string
 	created  time.Time
 	accessed time.Time
+	kmsKey   string   // empty: aws/secretsmanager
 	value    *payload // nil until PutSecretValue fills a version that RotateSecret made
 }
 
@@ -122,6 +128,25 @@ func (sec *secret) checkPrimary() *Error {
 	return nil
 }
 
+// owningService returns the service that a name says it belongs to, as in
+// rds!db-1234; empty if it is a user's own.
+func owningService(name string) string {
+	service, rest, ok := strings.Cut(name, "!")
+	if !ok || rest == "" || strings.ContainsAny(service, "/_+=.@") || strings.ToLower(service) != service {
+		return ""
+	}
+	return service
+}
+
+// own makes a service the secret's owner, if there is one.
+func (sec *secret) own(service string) {
+	if service == "" {
+		return
+	}
+	sec.owner = service
+	sec.tags = []tag{{Key: "aws:secretsmanager:owningService", Value: service}}
+}
+
 // checkUnmanaged refuses what only the owning service may do.
 func (sec *secret) checkUnmanaged() *Error {
 	if sec.owner != "" {
@@ -156,14 +181,31 @@ func (sec *secret) put(id string, val *payload, stages []string, now time.Time) 
 	if err := sec.checkLabels(stages); err != nil {
 		return nil, err
 	}
+	if err := sec.checkVersions(now); err != nil {
+		return nil, err
+	}
 	v := sec.newVersion(id, val, now)
 	sec.attach(v, stages)
 	sec.prune(now)
 	return v, nil
 }
 
+// checkVersions reports whether one more version would be too many, if there is a
+// quota.
+func (sec *secret) checkVersions(now time.Time) *Error {
+	quota := sec.store.opts.VersionQuota
+	if quota == 0 {
+		return nil
+	}
+	sec.prune(now)
+	if len(sec.versions) >= quota {
+		return &Error{Code: codeLimit, Message: "The request failed because it would exceed one of the Secrets Manager quotas."}
+	}
+	return nil
+}
+
 func (sec *secret) newVersion(id string, val *payload, now time.Time) *version {
-	v := &version{id: id, created: now, value: val}
+	v := &version{id: id, created: now, kmsKey: sec.kmsKey, value: val}
 	sec.versions[id] = v
 	sec.changed = now
 	return v
@@ -194,6 +236,15 @@ func (sec *secret) get(id, stage string) (*version, *Error) {
 		return nil, notFound("Secrets Manager can't find the specified secret value for VersionId: %s", id)
 	}
 	return v, nil
+}
+
+// keyOf returns the key that a version is encrypted with. A replica has its own for
+// all of them.
+func (sec *secret) keyOf(v *version) string {
+	if sec.primary != "" {
+		return sec.kmsKey
+	}
+	return v.kmsKey
 }
 
 // touch notes a read. The service keeps only the day.

@@ -24,7 +24,8 @@ func TestCreateSecretAgain(t *testing.T) {
 	}
 	const exists = "ResourceExistsException: The operation failed because the secret s already exists."
 	wantError(t, again("b", "one"), exists)
-	wantError(t, again("a", "two"), exists)
+	wantError(t, again("a", "two"), "ResourceExistsException: You can't use ClientRequestToken "+ver("a")+
+		" because that value is already in use for a version of secret "+arn+".")
 	wantValue(t, c, "s", "one")
 }
 

@@ -18,6 +18,17 @@ type Options struct {
 	// access key that [Server.AddCaller] has not registered; 123456789012 by default.
 	Account string
 
+	// VersionQuota is how many versions a secret may have, those without a label
+	// included: a call that would make one more fails with LimitExceededException. The
+	// service has a quota of about 100, and room again when versions without a label
+	// are more than 24 hours old, which it then forgets. Zero: no quota.
+	VersionQuota int
+
+	// NameLinger is how long the name of a secret that was deleted with
+	// ForceDeleteWithoutRecovery cannot be used again; with the service that takes
+	// seconds. Zero: no time.
+	NameLinger time.Duration
+
 	// Logger gets every call at debug level, and each rotation step that fails
 	// at warning level. It never gets a secret's value. Nil: silent.
 	Logger *slog.Logger
@@ -51,6 +62,7 @@ type Server struct {
 	closed  bool
 	stores  map[place]*store
 	callers map[string]*caller  // by access key id
+	keys    map[string]*key     // by ARN and by the ARN of the alias
 	funcs   map[string]Function // by ARN
 	runs    map[*rotation]struct{}
 	faults  []*injected
@@ -66,6 +78,7 @@ func New(opts *Options) *Server {
 		anybody: defaultCaller(o.Account),
 		stores:  make(map[place]*store),
 		callers: make(map[string]*caller),
+		keys:    make(map[string]*key),
 		funcs:   make(map[string]Function),
 		runs:    make(map[*rotation]struct{}),
 	}
@@ -108,7 +121,9 @@ func (s *Server) putLocked(name, value string) (string, *Error) {
 		if err := checkName(name); err != nil {
 			return "", err
 		}
-		sec = s.homeLocked().add(name, now)
+		sec = s.homeLocked().newSecret(name, now)
+		sec.own(owningService(name))
+		sec.store.enter(sec)
 	default:
 		return "", err
 	}

@@ -13,7 +13,11 @@ type place struct{ account, region string }
 type store struct {
 	place
 
-	byName map[string]*secret
+	opts      *Options // of the server
+	byName    map[string]*secret
+	seq       uint64               // of the secret that was created last
+	lists     map[order][]*secret  // for ListSecrets; emptied when a secret comes or goes
+	lingering map[string]time.Time // names that are not free yet, and when they are
 }
 
 // storeLocked returns the store of an account in a Region.
@@ -21,7 +25,13 @@ func (s *Server) storeLocked(account, region string) *store {
 	at := place{account, region}
 	st := s.stores[at]
 	if st == nil {
-		st = &store{place: at, byName: make(map[string]*secret)}
+		st = &store{
+			place:     at,
+			opts:      &s.opts,
+			byName:    make(map[string]*secret),
+			lists:     make(map[order][]*secret),
+			lingering: make(map[string]time.Time),
+		}
 		s.stores[at] = st
 	}
 	return st
@@ -67,9 +77,9 @@ func partition(region string) string {
 	}
 }
 
-// add makes a secret without a version. The name must be valid and free.
-func (st *store) add(name string, now time.Time) *secret {
-	sec := &secret{
+// newSecret makes a secret without a version, which is not in the store yet.
+func (st *store) newSecret(name string, now time.Time) *secret {
+	return &secret{
 		store:   st,
 		name:    name,
 		arn:     st.arn(name, newSuffix()),
@@ -80,8 +90,14 @@ func (st *store) add(name string, now time.Time) *secret {
 			labels:   make(map[string]string),
 		},
 	}
-	st.byName[name] = sec
-	return sec
+}
+
+// enter puts a secret into the store. The name must be valid and free.
+func (st *store) enter(sec *secret) {
+	st.seq++
+	sec.seq = st.seq
+	st.byName[sec.name] = sec
+	clear(st.lists)
 }
 
 func (st *store) arn(name, suffix string) string {
@@ -91,6 +107,25 @@ func (st *store) arn(name, suffix string) string {
 // drop forgets a secret for good.
 func (st *store) drop(sec *secret) {
 	delete(st.byName, sec.name)
+	clear(st.lists)
+}
+
+// linger keeps the name of a secret that was deleted by force from being free at
+// once.
+func (st *store) linger(name string, now time.Time) {
+	if st.opts.NameLinger > 0 {
+		st.lingering[name] = now.Add(st.opts.NameLinger)
+	}
+}
+
+// lingers reports whether a name is not free yet, though no secret has it.
+func (st *store) lingers(name string, now time.Time) bool {
+	until, ok := st.lingering[name]
+	if ok && !now.Before(until) {
+		delete(st.lingering, name)
+		return false
+	}
+	return ok
 }
 
 // named returns the secret with that name, or nil. It is where a secret whose
