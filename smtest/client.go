@@ -40,7 +40,7 @@ func (t transport) Do(r *http.Request) (*http.Response, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	in := r.Clone(ctx)
+	in := r.WithContext(ctx) // The headers are the client's: they are read and not changed.
 	in.RequestURI = r.URL.RequestURI()
 	in.RemoteAddr = "127.0.0.1:0"
 	if in.Host == "" {

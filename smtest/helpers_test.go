@@ -10,6 +10,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	sm "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
 	"github.com/aws/smithy-go"
 
 	"github.com/keyturn/keyturn/smtest"
@@ -121,4 +122,27 @@ func move(ctx context.Context, c *sm.Client, id, label, from, to string) error {
 	}
 	_, err := c.UpdateSecretVersionStage(ctx, in)
 	return err
+}
+
+// tags makes tags of keys and values in turn.
+func tags(kv ...string) []types.Tag {
+	var out []types.Tag
+	for i := 0; i < len(kv); i += 2 {
+		out = append(out, types.Tag{Key: aws.String(kv[i]), Value: aws.String(kv[i+1])})
+	}
+	return out
+}
+
+// filters makes one filter.
+func filters(key string, values ...string) []types.Filter {
+	return []types.Filter{{Key: types.FilterNameStringType(key), Values: values}}
+}
+
+// regions makes the Regions to replicate to.
+func regions(names ...string) []types.ReplicaRegionType {
+	var out []types.ReplicaRegionType
+	for _, name := range names {
+		out = append(out, types.ReplicaRegionType{Region: aws.String(name)})
+	}
+	return out
 }

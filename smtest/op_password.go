@@ -26,7 +26,7 @@ type getRandomPasswordOutput struct {
 	RandomPassword string
 }
 
-func getRandomPassword(_ *request, in getRandomPasswordInput) (getRandomPasswordOutput, *Error) {
+func getRandomPassword(req *request, in getRandomPasswordInput) (getRandomPasswordOutput, *Error) {
 	var none getRandomPasswordOutput
 	n := 32
 	if in.PasswordLength != nil {
@@ -35,6 +35,9 @@ func getRandomPassword(_ *request, in getRandomPasswordInput) (getRandomPassword
 		}
 	}
 	if err := checkLength("excludeCharacters", in.ExcludeCharacters, 0, 4096); err != nil {
+		return none, err
+	}
+	if err := req.authorizeOn(req.iamAction(), "*", "*"); err != nil {
 		return none, err
 	}
 	sets := in.sets()

@@ -101,18 +101,23 @@ func (o order) compare(a, b cursor) int {
 func (st *store) sorted(o order) []*secret {
 	compare := func(a, b *secret) int { return o.compare(o.cursor(a), o.cursor(b)) }
 	list := st.lists[o]
-	if list == nil {
+	switch {
+	case list == nil:
 		list = make([]*secret, 0, len(st.byName))
 		for _, sec := range st.byName {
 			list = append(list, sec)
 		}
-	}
-	// What a date says may have changed since the last page; then most is in place.
-	if !slices.IsSortedFunc(list, compare) {
+		slices.SortFunc(list, compare)
+		st.lists[o] = list
+	case o.changes() && !slices.IsSortedFunc(list, compare):
 		slices.SortFunc(list, compare)
 	}
-	st.lists[o] = list
 	return list
+}
+
+// changes reports whether a secret's place in the order may change.
+func (o order) changes() bool {
+	return o.by == "last-accessed-date" || o.by == "last-changed-date"
 }
 
 // page returns the next secrets after a cursor that match, at most limit, and the

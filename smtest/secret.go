@@ -194,14 +194,15 @@ func (sec *secret) put(id string, val *payload, stages []string, now time.Time) 
 // quota.
 func (sec *secret) checkVersions(now time.Time) *Error {
 	quota := sec.store.opts.VersionQuota
-	if quota == 0 {
+	if quota == 0 || len(sec.versions) < quota {
 		return nil
 	}
-	sec.prune(now)
-	if len(sec.versions) >= quota {
-		return &Error{Code: codeLimit, Message: "The request failed because it would exceed one of the Secrets Manager quotas."}
+	for _, v := range sec.versions {
+		if sec.prunable(v, now) {
+			return nil
+		}
 	}
-	return nil
+	return &Error{Code: codeLimit, Message: "The request failed because it would exceed one of the Secrets Manager quotas."}
 }
 
 func (sec *secret) newVersion(id string, val *payload, now time.Time) *version {
@@ -268,15 +269,20 @@ func (sec *secret) sorted() []*version {
 // prune forgets the oldest versions without a label while there are more than the
 // service keeps. It never forgets one of the last 24 hours.
 func (sec *secret) prune(now time.Time) {
-	if len(sec.versions) <= maxVersions {
+	limit := cmp.Or(sec.store.opts.VersionQuota, maxVersions)
+	if len(sec.versions) <= limit {
 		return
 	}
 	for _, v := range sec.sorted() {
-		if len(sec.versions) <= maxVersions || now.Sub(v.created) < 24*time.Hour {
+		if len(sec.versions) <= limit {
 			return
 		}
-		if len(sec.stages(v.id)) == 0 {
+		if sec.prunable(v, now) {
 			delete(sec.versions, v.id)
 		}
 	}
+}
+
+func (sec *secret) prunable(v *version, now time.Time) bool {
+	return now.Sub(v.created) >= 24*time.Hour && len(sec.stages(v.id)) == 0
 }

@@ -139,6 +139,10 @@ func (st *store) named(name string, now time.Time) *secret {
 	return sec
 }
 
+func errMissing() *Error {
+	return notFound("Secrets Manager can't find the specified secret.")
+}
+
 // find returns the secret that id names: a name, a full ARN, or an ARN without
 // its suffix.
 func (st *store) find(id string, now time.Time) (*secret, *Error) {
@@ -148,7 +152,6 @@ func (st *store) find(id string, now time.Time) (*secret, *Error) {
 	if err := checkLength("secretId", id, 1, 2048); err != nil {
 		return nil, err
 	}
-	missing := notFound("Secrets Manager can't find the specified secret.")
 	a, ok := parseARN(id)
 	if !ok {
 		if !nameRE.MatchString(id) {
@@ -157,20 +160,20 @@ func (st *store) find(id string, now time.Time) (*secret, *Error) {
 		if sec := st.named(id, now); sec != nil {
 			return sec, nil
 		}
-		return nil, missing
+		return nil, errMissing()
 	}
 	if a.region != st.region || a.account != st.account {
-		return nil, missing
+		return nil, errMissing()
 	}
 	if a.hasSuffix() {
 		n := len(a.resource) - 7
 		if sec := st.named(a.resource[:n], now); sec != nil && sec.arn == id {
 			return sec, nil
 		}
-		return nil, missing
+		return nil, errMissing()
 	}
 	if sec := st.named(a.resource, now); sec != nil {
 		return sec, nil
 	}
-	return nil, missing
+	return nil, errMissing()
 }
