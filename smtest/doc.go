@@ -13,6 +13,17 @@
 // without a socket, so that it works inside a testing/synctest bubble, where
 // its clock is the bubble's.
 //
+// # Accounts and Regions
+//
+// One server has every Region and as many accounts as there are callers. A request
+// is about the secrets of the Region that it is signed for, and of the account that
+// its access key belongs to: [Server.AddCaller] registers users and roles with
+// their identity policies, [Server.AddKey] keys of KMS with theirs, and
+// PutResourcePolicy sets a secret's own. A read must be allowed by all of them that
+// the service would ask, and a denial is told in the service's words. Who is not
+// registered may do everything in the server's own account. Secrets are replicated
+// at once; a Fault in a Region makes that one late.
+//
 // # Rotation
 //
 // [Server.AddFunction] registers a rotation function under the ARN that

@@ -83,7 +83,9 @@ func updateSecret(req *request, in updateSecretInput) (secretRef, *Error) {
 	if in.Type != nil {
 		sec.kind = *in.Type
 	}
-	sec.changed = req.now
+	if sec.primary == "" { // What a replica shows is when the primary was changed.
+		sec.changed = req.now
+	}
 	return out, nil
 }
 

@@ -2,6 +2,7 @@ package smtest_test
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -197,8 +198,12 @@ func TestReplicaRefuses(t *testing.T) {
 	if _, err := west.UpdateSecret(ctx, &sm.UpdateSecretInput{SecretId: id, KmsKeyId: aws.String("alias/west")}); err != nil {
 		t.Errorf("UpdateSecret of a replica's key: %v", err)
 	}
-	if d := describe(t, west, "s"); *d.KmsKeyId != "alias/west" {
+	d := describe(t, west, "s")
+	if *d.KmsKeyId != "alias/west" {
 		t.Errorf("KmsKeyId = %v", d.KmsKeyId)
+	}
+	if got, want := panics(func() { srv.Put(*d.ARN, "x") }), "smtest: put "+strconv.Quote(*d.ARN)+": "+onReplica; got != want {
+		t.Errorf("Put on a replica panics with %v, want %s", got, want)
 	}
 	if d := describe(t, east, "s"); d.KmsKeyId != nil {
 		t.Errorf("the primary's KmsKeyId = %v", *d.KmsKeyId)

@@ -131,10 +131,11 @@ func TestValidateResourcePolicy(t *testing.T) {
 				t.Errorf("policy %s: %v", policy, err)
 				continue
 			}
-			got := ""
+			var texts []string
 			for _, e := range out.ValidationErrors {
-				got += *e.ErrorMessage
+				texts = append(texts, *e.ErrorMessage)
 			}
+			got := strings.Join(texts, "")
 			if got != want || out.PolicyValidationPassed != (want == "") || out.ValidationErrors == nil {
 				t.Errorf("policy %s\n got %v %s\nwant %s", policy, out.PolicyValidationPassed, got, want)
 			}

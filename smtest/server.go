@@ -86,12 +86,16 @@ func New(opts *Options) *Server {
 
 // Put makes value the AWSCURRENT version of the secret, which is created if it
 // does not exist, and returns the new version's id. It is not in the call log
-// and no [Fault] applies to it. name may also be the ARN of an existing secret.
+// and no [Fault] applies to it, nor a policy. name is that of a secret in the
+// server's own account and Region, or the ARN of an existing secret of any. A secret
+// with a name such as rds!db-1234 belongs to the service before the exclamation mark,
+// here rds: the API refuses to change it, Put and [Server.Rotate] are the service.
 //
 // It is meant for setting up a test that cannot go on without it, so it returns
 // no error: it panics, with the service's error text and never with the value,
 // if the name is not valid, the value is empty or longer than 65,536 bytes, the
-// secret is marked for deletion or the server is closed.
+// secret is marked for deletion or a replica, a quota is used up or the server is
+// closed.
 func (s *Server) Put(name, value string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -115,6 +119,9 @@ func (s *Server) putLocked(name, value string) (string, *Error) {
 	switch {
 	case err == nil:
 		if err := sec.checkNotDeleted(); err != nil {
+			return "", err
+		}
+		if err := sec.checkPrimary(); err != nil {
 			return "", err
 		}
 	case err.Code == codeNotFound && !isARN(name):
