@@ -124,6 +124,7 @@ func TestAccess(t *testing.T) {
 		},
 
 		"own key":                      {caller: user(owner)},
+		"own key, kms action":          {caller: user(owner), identity: []string{statement(allowAll)}},
 		"own key, no kms action":       {caller: user(owner), identity: []string{reads}, want: noKMS},
 		"own key, its policy allows":   {caller: user(owner), identity: []string{reads}, key: useKey(user(owner))},
 		"own key, through the account": {caller: user(owner), identity: []string{statement(allowAll)}, key: useKey(owner)},
@@ -183,6 +184,7 @@ func TestStatements(t *testing.T) {
 		on(`'secretsmanager:Get*'`, `'*'`):                                       true,
 		on(`'secretsmanager:*Secret*'`, `'*'`):                                   true,
 		on(`'secretsmanager:*Secrets*e'`, `'*'`):                                 false,
+		on(`'secretsmanager:GetSecretValue**'`, `'*'`):                           true,
 		on(`'secretsmanager:?etSecretValue'`, `'*'`):                             true,
 		on(`['kms:Decrypt','secretsmanager:*']`, `'*'`):                          true,
 		on(`'secretsmanager:GetSecret'`, `'*'`):                                  false,
@@ -280,6 +282,27 @@ func TestVersionStageCondition(t *testing.T) {
 			if (err == nil) != tt.allowed {
 				t.Errorf("%s: version %v, stage %v: %v", operator, aws.ToString(tt.version), aws.ToString(tt.stage), err)
 			}
+		}
+	}
+}
+
+// How many of the labels that a request names must match.
+func TestQuantities(t *testing.T) {
+	for condition, allowed := range map[string]bool{
+		`'ForAllValues:StringEquals':{'secretsmanager:VersionStage':'x'}`:             false,
+		`'ForAllValues:StringEquals':{'secretsmanager:VersionStage':['y','x','z']}`:   true,
+		`'ForAllValues:StringNotEquals':{'secretsmanager:VersionStage':'AWSCURRENT'}`: true,
+		`'ForAllValues:StringNotEquals':{'secretsmanager:VersionStage':'x'}`:          false,
+		`'ForAnyValue:StringEquals':{'secretsmanager:VersionStage':'x'}`:              true,
+		`'ForAnyValue:StringNotEquals':{'secretsmanager:VersionStage':'x'}`:           true,
+		`'ForAnyValue:StringEquals':{'secretsmanager:VersionStage':'AWSCURRENT'}`:     false,
+	} {
+		srv, admin := newServer(t)
+		create(t, admin, "s", "a", "one")
+		policy := statement(allowAll + `,'Condition':{` + condition + `}`)
+		c := srv.Client(srv.AddCaller(smtest.Caller{ARN: user(owner), Policies: []string{policy}}))
+		if err := put(t.Context(), c, "s", "b", "two", "x", "y"); (err == nil) != allowed {
+			t.Errorf("%s: %v, want allowed: %v", condition, err, allowed)
 		}
 	}
 }

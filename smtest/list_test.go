@@ -1,6 +1,8 @@
 package smtest_test
 
 import (
+	"bytes"
+	"encoding/base64"
 	"fmt"
 	"slices"
 	"strings"
@@ -120,6 +122,31 @@ func TestFilters(t *testing.T) {
 	}
 }
 
+// Where names are split into words. What is searched for is split likewise.
+func TestFilterWords(t *testing.T) {
+	for name, queries := range map[string]struct{ found, not string }{
+		"test":           {"test tes t TEST", "est tests"},
+		"MyTestPhrase":   {"my test phrase MyPhrase PhraseMy ph", "mytest yTest"},
+		"myTest":         {"my test MyTest", "mytest"},
+		"Mytest":         {"my mytest", "test MyTest"},
+		"MYTest":         {"m my te", "y ytest"},
+		"appQ":           {"app q appQ", "appq"},
+		"a/b/c":          {"a b c a/b c+b /a", "a/b+c bc"},
+		"a/b_c":          {"a a/ a/b_c", "b c b_c a/b"},
+		"uat/COMPANYnow": {"uat compan ynow COMPANYnow", "company now"},
+	} {
+		srv, c := newServer(t)
+		srv.Put(name, "x")
+		for want, words := range map[string]string{name: queries.found, "": queries.not} {
+			for query := range strings.FieldsSeq(words) {
+				if got := list(t, c, &sm.ListSecretsInput{Filters: filters("all", query)}); got != want {
+					t.Errorf("%s, search for %s: found %q, want %q", name, query, got, want)
+				}
+			}
+		}
+	}
+}
+
 func filterText(filters []types.Filter) string {
 	var out []string
 	for _, f := range filters {
@@ -179,11 +206,20 @@ func TestListSecretsErrors(t *testing.T) {
 	}
 	const invalid = "InvalidNextTokenException: Invalid NextToken."
 	good := *page.NextToken
+	decoded, err := base64.RawURLEncoding.DecodeString(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := base64.RawURLEncoding.EncodeToString(bytes.Replace(decoded, []byte(`"s":2`), []byte(`"s":3`), 1))
+	if changed == good {
+		t.Fatalf("the token %s does not say where the page ended", decoded)
+	}
 	for _, in := range []sm.ListSecretsInput{
 		{NextToken: aws.String("rubbish")},
 		{NextToken: aws.String("!")},
 		{NextToken: aws.String(good[1:])},
 		{NextToken: aws.String("A" + good[1:])},
+		{NextToken: aws.String(changed)},
 		{NextToken: aws.String(good), SortBy: "name"},
 		{NextToken: aws.String(good), SortOrder: "desc"},
 	} {
@@ -305,6 +341,16 @@ func TestListDeleted(t *testing.T) {
 		time.Sleep(7 * 24 * time.Hour)
 		if got := list(t, c, all); got != "kept" {
 			t.Errorf("list after the recovery window = %q", got)
+		}
+		if _, err := c.DeleteSecret(t.Context(), &sm.DeleteSecretInput{SecretId: aws.String("kept"), ForceDeleteWithoutRecovery: aws.Bool(true)}); err != nil {
+			t.Fatal(err)
+		}
+		if got := list(t, c, all); got != "" {
+			t.Errorf("list after a forced delete = %q", got)
+		}
+		srv.Put("new", "x")
+		if got := list(t, c, all); got != "new" {
+			t.Errorf("list after a new secret = %q", got)
 		}
 	})
 }

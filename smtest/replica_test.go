@@ -66,6 +66,16 @@ func TestReplicas(t *testing.T) {
 			t.Errorf("the primary was accessed on %v", d.LastAccessedDate)
 		}
 
+		// A replica's key is its own affair.
+		changed := d.LastChangedDate
+		time.Sleep(time.Second)
+		if _, err := west.UpdateSecret(t.Context(), &sm.UpdateSecretInput{SecretId: aws.String("s"), KmsKeyId: aws.String("alias/west")}); err != nil {
+			t.Fatal(err)
+		}
+		if d := describe(t, east, "s"); !d.LastChangedDate.Equal(*changed) || d.KmsKeyId != nil {
+			t.Errorf("the primary was changed at %v, want %v", d.LastChangedDate, changed)
+		}
+
 		// What changes in the primary changes in the replica.
 		if err := put(t.Context(), east, "s", "b", "two"); err != nil {
 			t.Fatal(err)
@@ -114,6 +124,17 @@ func TestReplicas(t *testing.T) {
 		}
 		wantValue(t, west, "s", "three")
 		wantValue(t, east, "s", "two")
+		for want, c := range map[string]*sm.Client{"alias/west": west, "DefaultEncryptionKey": east} {
+			out, err := c.ListSecretVersionIds(t.Context(), &sm.ListSecretVersionIdsInput{SecretId: aws.String("s")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, v := range out.Versions {
+				if v.KmsKeyIds[0] != want {
+					t.Errorf("version %s has key %s, want %s", short(*v.VersionId), v.KmsKeyIds[0], want)
+				}
+			}
+		}
 		if got, want := versions(t, west, "s"), "a: b:AWSPREVIOUS c:AWSCURRENT"; got != want {
 			t.Errorf("versions = %q, want %q", got, want)
 		}

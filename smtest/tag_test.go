@@ -45,6 +45,7 @@ func TestTags(t *testing.T) {
 		{add: tags(), want: "tag1=other tag2=value2 tag3="},
 		{remove: []string{"tag1", "none"}, want: "tag2=value2 tag3="},
 		{remove: []string{"tag2", "tag3"}, want: ""}, // an empty list, not an absent one
+		{remove: []string{"tag2"}, want: ""},
 		{add: tags("TAG1", "x"), want: "TAG1=x"},
 	} {
 		var err error
