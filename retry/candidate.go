@@ -37,7 +37,7 @@ const (
 func (w *Walk) candidate(ctx context.Context) (candidate, error) {
 	r := w.r
 	r.mu.Lock()
-	w.accepted = r.target.accepted
+	w.accepted, w.news = r.target.accepted, r.target.news
 	r.mu.Unlock()
 	w.labels, w.cause = labels{pending: nowhere}, nil
 	var (

@@ -111,6 +111,18 @@ func (w *Walk) woke() {
 	}
 }
 
+// outdated reports whether something has been heard of the target since the last pass
+// began, of which that may have seen one half only: the label from before, say, and
+// the quarantine from after it. Each time somebody else has made a login or a read.
+func (w *Walk) outdated() bool {
+	if w.r.eager || w.spent() {
+		return false
+	}
+	w.r.mu.Lock()
+	defer w.r.mu.Unlock()
+	return w.r.target.news != w.news
+}
+
 // overtaken reports whether the target has accepted a login since the walk began to
 // read.
 func (w *Walk) overtaken() bool {

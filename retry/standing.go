@@ -17,6 +17,10 @@ type standings struct {
 	versions map[string]*standing
 	locked   map[string]lock // by user
 
+	// news counts what changes which versions may be tried: verdicts, and labels
+	// that were seen to move.
+	news uint64
+
 	accepted uint64 // number of the latest acceptance of any version
 	refusing bool   // a refusal was the last word: the gate is closed
 
@@ -99,6 +103,7 @@ func (t *standings) accept(version string, began uint64) (counts, news bool) {
 	st.accepted, st.acceptedAt = t.number(), time.Now()
 	st.held = 0
 	t.accepted, t.refusing, t.streak = st.accepted, false, 0
+	t.news++
 	return true, news
 }
 
@@ -117,6 +122,7 @@ func (t *standings) refuse(version string, began uint64, err error) (counts bool
 	t.refusing = t.refusing || !t.quarantined(version)
 	counts = began > st.accepted
 	st.refused, st.refusedAt, st.err = t.number(), now, err
+	t.news++
 	if !counts {
 		return false // it began before the version was accepted
 	}
@@ -202,6 +208,9 @@ func (t *standings) sawCurrent(s *cache.Secret) {
 	if s.Fetched().Before(t.readAt) {
 		return
 	}
+	if t.current != s.VersionID() {
+		t.news++
+	}
 	t.current, t.readAt = s.VersionID(), s.Fetched()
 	for _, st := range t.versions {
 		if st.current != "" && st.current != t.current {
@@ -220,6 +229,7 @@ func (t *standings) sawPending(version string, began time.Time) {
 			st.pending = version
 		case st.pending != version:
 			st.held = 0
+			t.news++
 		}
 	}
 }

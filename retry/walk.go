@@ -36,6 +36,7 @@ type Walk struct {
 
 	labels   labels    // where the last pass saw them
 	accepted uint64    // the target's latest acceptance before that pass
+	news     uint64    // what had been heard of it by then
 	until    time.Time // end of Options.Patience; zero: not waiting yet
 	pass     string    // the version to try without a lead: the gate has let us go
 
@@ -77,6 +78,9 @@ func (w *Walk) Next(ctx context.Context) (*cache.Secret, error) {
 			return nil, err
 		}
 		if c.secret == nil {
+			if w.outdated() {
+				continue
+			}
 			w.release() // whatever it waits for now, others may log in
 			if err := w.poll(ctx); err != nil {
 				return nil, err
