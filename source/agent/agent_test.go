@@ -131,6 +131,24 @@ func TestAgesAddUp(t *testing.T) {
 	})
 }
 
+// In an outage of Secrets Manager the agent goes on, and a cache cannot tell; a forced
+// read fails, and leaves what is held.
+func TestOutageBehindTheAgent(t *testing.T) {
+	s := start(t)
+	s.Put("prod/db", "one")
+	c := newCache(t, s.client(), &cache.Options{TTL: -1, MaxStale: -1, MinRefresh: -1})
+	get(t, c, "prod/db")
+	s.Inject(smtest.Fault{Err: smtest.InternalServiceError})
+	s.advance(time.Hour)
+	if got := get(t, c, "prod/db").Text(); got != "one" {
+		t.Errorf("got %q, want what the agent holds", got)
+	}
+	_, err := c.Refresh(t.Context(), "prod/db")
+	if _, ok := errors.AsType[*types.InternalServiceError](err); !ok {
+		t.Errorf("a forced read: error %v, want the service's", err)
+	}
+}
+
 // A forced read goes past the agent's cache, and all processes profit.
 func TestForcedRead(t *testing.T) {
 	s := start(t)
