@@ -29,19 +29,6 @@ type rotationRules struct {
 	ScheduleExpression     string `json:"ScheduleExpression,omitempty"`
 }
 
-func (r *rotationRules) check() *Error {
-	if r == nil || r.AutomaticallyAfterDays == nil {
-		return nil
-	}
-	if d := *r.AutomaticallyAfterDays; d < 1 || d > 1000 {
-		return invalidParameter("RotationRules.AutomaticallyAfterDays must be within 1-1000.")
-	}
-	if r.ScheduleExpression != "" {
-		return invalidParameter("You can't specify both AutomaticallyAfterDays and ScheduleExpression.")
-	}
-	return nil
-}
-
 type rotateSecretInput struct {
 	SecretID           string         `json:"SecretId"`
 	ClientRequestToken string         `json:"ClientRequestToken"`
@@ -65,7 +52,7 @@ func rotateSecret(req *request, in rotateSecretInput) (secretRef, *Error) {
 	if err := checkLength("rotationLambdaARN", in.RotationLambdaARN, 0, 2048); err != nil {
 		return secretRef{}, err
 	}
-	if err := in.RotationRules.check(); err != nil {
+	if _, err := in.RotationRules.schedule(); err != nil {
 		return secretRef{}, err
 	}
 	s := req.server

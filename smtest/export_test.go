@@ -1,0 +1,26 @@
+package smtest
+
+import "time"
+
+// A Schedule is a schedule, for the tests of its expressions.
+type Schedule struct{ s *schedule }
+
+// ParseSchedule is what RotateSecret does with RotationRules. days is left out if
+// it is zero.
+func ParseSchedule(days int, expression, duration string) (Schedule, error) {
+	rules := rotationRules{ScheduleExpression: expression, Duration: duration}
+	if days != 0 {
+		rules.AutomaticallyAfterDays = &days
+	}
+	s, err := rules.schedule()
+	if err != nil {
+		return Schedule{}, err
+	}
+	return Schedule{s}, nil
+}
+
+// Next returns when the next window opens and closes.
+func (s Schedule) Next(last, set time.Time) (opens, closes time.Time) {
+	opens = s.s.next(last, set)
+	return opens, s.s.closes(opens)
+}
