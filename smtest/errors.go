@@ -21,6 +21,10 @@ type Error struct {
 	// Status is the HTTP status, 400 if it is zero. The SDK's retries depend on it:
 	// it retries 500, 502, 503 and 504, but of 400 only the codes for throttling.
 	Status int
+
+	// HTML makes the answer a page for people with that status, as a load balancer
+	// gives it: the client sees neither Code nor Message.
+	HTML bool
 }
 
 // Error returns the code and the message.

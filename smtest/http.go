@@ -56,16 +56,12 @@ func (s *Server) arrive(req *request, from scope, fail **Error) []*injected {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.comesFromLocked(req, from)
-	req.call = &Call{
-		Operation: req.operation,
-		SecretID:  strings.Join(req.target.ids, ","),
-		Stage:     strings.Join(req.target.stages, ","),
-		VersionID: req.target.version,
-		Time:      timestamp(),
-	}
-	s.log.add(req.call)
-	if s.closed {
+	req.call = s.logLocked(req)
+	switch {
+	case s.closed:
 		*fail = errClosed
+	case *fail == nil && s.overQuotaLocked(req):
+		*fail = Throttling
 	}
 	if *fail != nil {
 		return nil
@@ -86,7 +82,9 @@ func (s *Server) effect(req *request, instead, fail *Error) (any, *Error) {
 	case s.closed:
 		fail = errClosed
 	default:
+		done := s.rememberTargetsLocked(req)
 		out, fail = req.run(req)
+		done()
 	}
 	if fail != nil {
 		req.call.Code = fail.Code
@@ -126,7 +124,7 @@ func (s *Server) answered(req *request) Call {
 // decodeRequest reads the operation and its input. The request it returns is never
 // nil, so that a bad one is in the log too.
 func (s *Server) decodeRequest(w http.ResponseWriter, r *http.Request) (*request, *Error) {
-	req := &request{server: s}
+	req := &request{server: s, attempt: attempt(r)}
 	op, ok := strings.CutPrefix(r.Header.Get("X-Amz-Target"), targetPrefix)
 	if ok {
 		req.operation = op
@@ -153,6 +151,10 @@ func (s *Server) decodeRequest(w http.ResponseWriter, r *http.Request) (*request
 }
 
 func writeError(w http.ResponseWriter, e *Error) {
+	if e.HTML {
+		writePage(w, e)
+		return
+	}
 	body := map[string]string{"__type": e.Code}
 	if e.Message != "" {
 		member := "message"

@@ -60,7 +60,7 @@ func deleteSecret(req *request, in deleteSecretInput) (deleteSecretOutput, *Erro
 		return deleteSecretOutput{}, invalidRequest(
 			"You tried to perform the operation on a secret that's currently marked deleted.")
 	default:
-		sec.deletion = req.now.Add(time.Duration(days) * 24 * time.Hour)
+		sec.mark(req.now.Add(time.Duration(days)*24*time.Hour), req.now)
 		out.DeletionDate = epoch{sec.deletion}
 	}
 	return out, nil
@@ -97,6 +97,6 @@ func restoreSecret(req *request, in secretIDInput) (secretRef, *Error) {
 	if err := sec.checkPrimary(); err != nil {
 		return secretRef{}, err
 	}
-	sec.deletion = time.Time{}
+	sec.mark(time.Time{}, req.now)
 	return secretRef{ARN: sec.arn, Name: sec.name}, nil
 }

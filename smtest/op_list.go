@@ -75,6 +75,9 @@ func (req *request) search(filters []filterInput, o order, token string, limit i
 		return nil, "", err
 	}
 	found, next := req.store.page(o, after, limit, func(sec *secret) bool {
+		if sec = req.see(sec); sec == nil {
+			return false
+		}
 		if sec.deleted() && (!deleted || !req.now.Before(sec.deletion)) {
 			return false
 		}
@@ -85,6 +88,9 @@ func (req *request) search(filters []filterInput, o order, token string, limit i
 		}
 		return true
 	})
+	for i := range found {
+		found[i] = req.see(found[i])
+	}
 	if next == nil {
 		return found, "", nil
 	}

@@ -1,27 +1,9 @@
 package smtest
 
 import (
-	"context"
+	"regexp"
 	"time"
 )
-
-// A rotationConfig is what RotateSecret has set for a secret.
-type rotationConfig struct {
-	enabled  *bool // nil until rotation was set up once
-	function string
-	rules    *rotationRules
-	rotated  time.Time
-	next     time.Time // when the schedule rotates it; zero if it does not
-
-	// Of managed external secrets: kept, and used by nobody here.
-	externalRole     string
-	externalMetadata []metadataItem
-}
-
-type metadataItem struct {
-	Key   string
-	Value string
-}
 
 type rotationRules struct {
 	AutomaticallyAfterDays *int   `json:"AutomaticallyAfterDays,omitempty"`
@@ -43,16 +25,21 @@ func (in rotateSecretInput) target() target {
 	return t
 }
 
-// rotateSecret starts a rotation and answers. Everything is checked before
-// anything is stored. The server owns the goroutine: Close cancels it and waits.
-func rotateSecret(req *request, in rotateSecretInput) (secretRef, *Error) {
+func (in rotateSecretInput) check() *Error {
 	if err := checkToken(in.ClientRequestToken, codeInvalidParameter); err != nil {
-		return secretRef{}, err
+		return err
 	}
 	if err := checkLength("rotationLambdaARN", in.RotationLambdaARN, 0, 2048); err != nil {
-		return secretRef{}, err
+		return err
 	}
-	if _, err := in.RotationRules.schedule(); err != nil {
+	_, err := in.RotationRules.schedule()
+	return err
+}
+
+// rotateSecret starts a rotation and answers. Everything is checked before
+// anything is stored.
+func rotateSecret(req *request, in rotateSecretInput) (secretRef, *Error) {
+	if err := in.check(); err != nil {
 		return secretRef{}, err
 	}
 	s := req.server
@@ -60,11 +47,11 @@ func rotateSecret(req *request, in rotateSecretInput) (secretRef, *Error) {
 	if err != nil {
 		return secretRef{}, err
 	}
-	arn := in.RotationLambdaARN
-	if arn == "" {
-		arn = sec.rotation.function
+	arn, err := sec.rotationFunction(in.RotationLambdaARN)
+	if err != nil {
+		return secretRef{}, err
 	}
-	fn, err := s.functionLocked(arn)
+	fn, err := s.functionLocked(sec, arn)
 	if err != nil {
 		return secretRef{}, err
 	}
@@ -73,30 +60,47 @@ func rotateSecret(req *request, in rotateSecretInput) (secretRef, *Error) {
 	if again || err != nil {
 		return out, err
 	}
-	if err := sec.checkLabels([]string{labelPending}); err != nil {
+	if err := sec.checkRoom(req.now); err != nil {
 		return secretRef{}, err
 	}
 
-	enabled := true
-	sec.rotation.enabled, sec.rotation.function = &enabled, arn
-	if in.RotationRules != nil {
-		sec.rotation.rules = in.RotationRules
+	sec.rotation.set(arn, in.RotationRules, req.now)
+	s.awaitLocked(sec, req.now)
+	if in.RotateImmediately == nil || *in.RotateImmediately {
+		sec.newVersion(in.ClientRequestToken, nil, req.now)
+		sec.labels[labelPending] = in.ClientRequestToken
+		s.launchLocked(sec, in.ClientRequestToken, fn, 0)
+		return out, nil
 	}
-	var val *payload
-	temp := in.RotateImmediately != nil && !*in.RotateImmediately
-	if temp {
-		// Rotation is only being set up: the function shows that it works, on a
-		// temporary version with the present value.
-		cur := sec.current()
-		if cur == nil {
-			return secretRef{ARN: sec.arn, Name: sec.name}, nil
-		}
-		val = cur.value
+	// Rotation is only being set up: the function shows that it works, on a
+	// temporary version with the present value.
+	cur := sec.current()
+	if cur == nil || sec.owner != "" {
+		out.VersionID = ""
+		return out, nil
 	}
-	sec.newVersion(in.ClientRequestToken, val, req.now)
+	sec.newVersion(in.ClientRequestToken, cur.value, req.now)
 	sec.labels[labelPending] = in.ClientRequestToken
-	go s.startLocked(context.Background(), sec, in.ClientRequestToken, fn, temp).run()
+	s.testLocked(sec, in.ClientRequestToken, fn)
 	return out, nil
+}
+
+var lambdaRE = regexp.MustCompile(`^arn:aws[a-z-]*:lambda:([a-z0-9-]+):(\d{12}):function:[A-Za-z0-9_-]+(:[A-Za-z0-9$_-]+)?$`)
+
+// rotationFunction returns the ARN of the function that a RotateSecret means: the
+// given one, or the one it was given before.
+func (sec *secret) rotationFunction(arn string) (string, *Error) {
+	if arn == "" {
+		return sec.rotation.function, nil
+	}
+	if err := sec.checkUnmanaged(); err != nil {
+		return "", err
+	}
+	if m := lambdaRE.FindStringSubmatch(arn); m == nil || m[1] != sec.store.region {
+		return "", invalidParameter("Invalid rotation Lambda ARN. Ensure the ARN matches format "+
+			"arn:%s:lambda:%s:<account>:function:<functionName>.", partition(sec.store.region), sec.store.region)
+	}
+	return arn, nil
 }
 
 // reattemptLocked looks for an earlier rotation. One that is not complete is
@@ -110,8 +114,8 @@ func (s *Server) reattemptLocked(sec *secret, fn Function, token string) (again 
 		}
 		return false, incomplete
 	}
-	if id, ok := sec.labels[labelPending]; ok && id != sec.labels[labelCurrent] {
-		go s.startLocked(context.Background(), sec, id, fn, false).run()
+	if id, ok := sec.incomplete(); ok {
+		s.launchLocked(sec, id, fn, 0)
 		return false, incomplete
 	}
 	if sec.versions[token] != nil {
@@ -123,21 +127,31 @@ func (s *Server) reattemptLocked(sec *secret, fn Function, token string) (again 
 	return false, nil
 }
 
-// cancelRotateSecret switches rotation off. Labels, the function and the rules
-// stay, and a rotation that is running goes on.
+// cancelRotateSecret switches rotation off and cancels the one that is running:
+// its function's context ends, and no further step is called. Labels, the function
+// and the rules stay.
 func cancelRotateSecret(req *request, in secretIDInput) (secretRef, *Error) {
 	sec, err := req.primary(in.SecretID)
 	if err != nil {
 		return secretRef{}, err
 	}
-	if sec.rotation.function == "" {
+	if sec.rotation.enabled == nil {
 		return secretRef{}, invalidRequest("You can't cancel rotation for a secret that does not have rotation enabled.")
 	}
-	enabled := false
-	sec.rotation.enabled = &enabled
+	sec.rotation.disable()
+	if sec.running() {
+		sec.run.cancel()
+	}
 	out := secretRef{ARN: sec.arn, Name: sec.name}
 	if id := sec.labels[labelPending]; id != sec.labels[labelCurrent] {
 		out.VersionID = id
 	}
 	return out, nil
+}
+
+// disable switches rotation off.
+func (c *rotationConfig) disable() {
+	enabled := false
+	c.enabled = &enabled
+	c.retryAt = time.Time{}
 }

@@ -76,6 +76,7 @@ func (s *Server) promoteLocked(sec *secret) {
 func (c *content) copyContent() *content {
 	out := *c
 	out.tags = slices.Clone(c.tags)
+	out.history = nil
 	out.labels = maps.Clone(c.labels)
 	out.versions = make(map[string]*version, len(c.versions))
 	for id, v := range c.versions {

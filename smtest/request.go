@@ -9,13 +9,15 @@ type request struct {
 	operation string
 	run       func(*request) (any, *Error) // the effect; called with mu held
 	target    target
+	attempt   int // of the client's at the call; 0 if it does not say
 
 	// The server's mu protects following.
 
 	caller *caller
-	store  *store    // of the caller's account, in the Region that was asked
-	now    time.Time // the instant of the effect
-	call   *Call     // the entry in the log
+	store  *store        // of the caller's account, in the Region that was asked
+	now    time.Time     // the instant of the effect
+	call   *Call         // the entry in the log
+	stale  time.Duration // how far behind a read is
 }
 
 // A target is what a request is about, for faults and the log.
@@ -45,6 +47,9 @@ func (req *request) secretFor(action, id string) (*secret, *Error) {
 	}
 	if err := req.authorize(action, sec); err != nil {
 		return nil, err
+	}
+	if sec = req.see(sec); sec == nil {
+		return nil, notFound("Secrets Manager can't find the specified secret.")
 	}
 	return sec, nil
 }

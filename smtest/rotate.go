@@ -3,12 +3,14 @@ package smtest
 import (
 	"context"
 	"fmt"
+	"time"
 )
 
 // Wait waits until no rotation of the secret is running and returns how the last
 // one ended: nil for success or if there was none, a [*RotationError] for a failed
 // step, an [*Error] if there is no such secret. If ctx ends first, its error is
-// returned. Rotations by RotateSecret and by [Server.Rotate] count alike.
+// returned. Rotations by RotateSecret, by schedule and by [Server.Rotate] count
+// alike; one that has failed is not running while it waits to be tried again.
 func (s *Server) Wait(ctx context.Context, secretID string) error {
 	for {
 		s.mu.Lock()
@@ -68,45 +70,66 @@ func (s *Server) Rotate(ctx context.Context, secretID, value string) (versionID 
 // prepareLocked stores the AWSPENDING version. Without a function it completes the
 // rotation; with one it returns the run that does.
 func (s *Server) prepareLocked(ctx context.Context, secretID, value string) (string, *rotation, *Error) {
-	if s.closed {
-		return "", nil, errClosed
-	}
-	val, fail := newPayload(&value, nil)
-	if fail != nil {
-		return "", nil, fail
-	}
 	now := timestamp()
-	sec, fail := s.findLocked(secretID, now)
+	sec, fail := s.rotatableLocked(secretID, now)
 	if fail != nil {
 		return "", nil, fail
-	}
-	if fail := sec.checkNotDeleted(); fail != nil {
-		return "", nil, fail
-	}
-	if sec.running() {
-		return "", nil, invalidRequest("A previous rotation isn't complete: it is running.")
 	}
 	var fn Function
-	if on := sec.rotation.enabled; on != nil && *on {
-		if fn, fail = s.functionLocked(sec.rotation.function); fail != nil {
+	if sec.rotation.on() {
+		if fn, fail = s.functionLocked(sec, sec.rotation.function); fail != nil {
 			return "", nil, fail
 		}
 	}
-	token := newID()
-	if p := sec.versions[sec.labels[labelPending]]; p != nil && p != sec.current() {
-		if p.value != nil && !p.value.equal(val) {
-			return "", nil, invalidRequest("A previous rotation isn't complete: version %s is AWSPENDING with another value.", p.id)
-		}
-		token = p.id
-	}
-	v, fail := sec.put(token, val, []string{labelPending}, now)
+	v, fail := s.pendLocked(sec, value, now)
 	if fail != nil {
 		return "", nil, fail
 	}
 	if fn != nil {
-		return token, s.startLocked(ctx, sec, token, fn, false), nil
+		r := s.startLocked(ctx, sec, v.id, fn)
+		r.attempt = -1
+		return v.id, r, nil
 	}
 	sec.moveCurrent(v)
-	sec.completeRotation(token)
-	return token, nil, nil
+	s.completeLocked(sec, v.id, now)
+	return v.id, nil, nil
+}
+
+// rotatableLocked returns the secret that id names to a method of the Server, if no
+// rotation of it is running.
+func (s *Server) rotatableLocked(id string, now time.Time) (*secret, *Error) {
+	if s.closed {
+		return nil, errClosed
+	}
+	sec, fail := s.findLocked(id, now)
+	if fail != nil {
+		return nil, fail
+	}
+	if fail := sec.checkNotDeleted(); fail != nil {
+		return nil, fail
+	}
+	if fail := sec.checkPrimary(); fail != nil {
+		return nil, fail
+	}
+	if sec.running() {
+		return nil, invalidRequest("A previous rotation isn't complete: it is running.")
+	}
+	return sec, nil
+}
+
+// pendLocked stores a value as AWSPENDING: in a new version, or in that of an
+// earlier rotation which is empty or has this very value.
+func (s *Server) pendLocked(sec *secret, value string, now time.Time) (*version, *Error) {
+	val, fail := newPayload(&value, nil)
+	if fail != nil {
+		return nil, fail
+	}
+	token, incomplete := sec.incomplete()
+	if !incomplete {
+		token = newID()
+	} else if p := sec.versions[token]; p.value != nil && !p.value.equal(val) {
+		return nil, invalidRequest("A previous rotation isn't complete: version %s is AWSPENDING with another value.", token)
+	}
+	s.rememberLocked(sec, now)
+	return sec.put(token, val, []string{labelPending}, now)
 }

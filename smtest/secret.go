@@ -56,6 +56,7 @@ type content struct {
 	versions    map[string]*version
 	labels      map[string]string // label -> version id
 	policy      *policy           // the resource policy; nil if there is none
+	history     []*past           // what stale reads see, oldest first
 }
 
 type version struct {

@@ -29,6 +29,19 @@ type Options struct {
 	// seconds. Zero: no time.
 	NameLinger time.Duration
 
+	// Rotation are the settings of rotations.
+	Rotation RotationOptions
+
+	// ServiceQuotas throttles the requests of an account that are over the service's
+	// quotas, of which GetSecretValue and DescribeSecret have 10,000 a second together
+	// in each Region and most other operations 50. A [Fault] with a Rate sets any
+	// other.
+	ServiceQuotas bool
+
+	// Seed is what the calls are drawn from that a [Fault] with a Probability applies
+	// to.
+	Seed uint64
+
 	// Logger gets every call at debug level, and each rotation step that fails
 	// at warning level. It never gets a secret's value. Nil: silent.
 	Logger *slog.Logger
@@ -45,6 +58,7 @@ func (o *Options) withDefaults() Options {
 	if out.Account == "" {
 		out.Account = "123456789012"
 	}
+	out.Rotation = out.Rotation.withDefaults()
 	if out.Logger == nil {
 		out.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -67,10 +81,18 @@ type Server struct {
 	runs    map[*rotation]struct{}
 	faults  []*injected
 	log     callLog
+	meter   meter
+	buckets buckets // of ServiceQuotas
+
+	injections uint64 // faults so far
+
+	timed map[*secret]struct{} // those where something may become due
+	wake  time.Time            // when tick is called at the latest; zero: not at all
 }
 
 // New returns an empty server. It opens no socket and starts no goroutine. The
-// caller must Close it if secrets are rotated.
+// caller must Close it if secrets are rotated: a rotation schedule keeps timers
+// running until then, in a synctest bubble as long as its main goroutine.
 func New(opts *Options) *Server {
 	o := opts.withDefaults()
 	return &Server{
@@ -81,6 +103,7 @@ func New(opts *Options) *Server {
 		keys:    make(map[string]*key),
 		funcs:   make(map[string]Function),
 		runs:    make(map[*rotation]struct{}),
+		timed:   make(map[*secret]struct{}),
 	}
 }
 
@@ -124,6 +147,7 @@ func (s *Server) putLocked(name, value string) (string, *Error) {
 		if err := sec.checkPrimary(); err != nil {
 			return "", err
 		}
+		s.rememberLocked(sec, now)
 	case err.Code == codeNotFound && !isARN(name):
 		if err := checkName(name); err != nil {
 			return "", err
@@ -131,6 +155,7 @@ func (s *Server) putLocked(name, value string) (string, *Error) {
 		sec = s.homeLocked().newSecret(name, now)
 		sec.own(owningService(name))
 		sec.store.enter(sec)
+		s.rememberNewLocked(sec, now)
 	default:
 		return "", err
 	}

@@ -45,13 +45,21 @@ func TestCalls(t *testing.T) {
 		}
 		raw(srv, "Nonsense", "{}")
 		at := func(s int) time.Time { return start.Add(time.Duration(s) * time.Second) }
-		want := []smtest.Call{
-			{"GetSecretValue", "s", cur, id, "", at(0), at(0)},
-			{"PutSecretValue", "s", "x,y", ver("b"), "", at(1), at(2)},
-			{"UpdateSecretVersionStage", "s", cur, ver("b"), "InvalidParameterException", at(2), at(2)},
-			{"UpdateSecretVersionStage", "s", cur, ver("b"), "", at(2), at(2)},
-			{"Nonsense", "", "", "", "UnknownOperationException", at(2), at(2)},
+		call := func(operation, stage, version, code string, arrived, answered int) smtest.Call {
+			return smtest.Call{
+				Operation: operation, SecretID: "s", Stage: stage, VersionID: version, Code: code,
+				Caller: "arn:aws:sts::123456789012:assumed-role/app/i", Region: "us-east-1", Attempt: 1,
+				Time: at(arrived), Answered: at(answered),
+			}
 		}
+		want := []smtest.Call{
+			call("GetSecretValue", cur, id, "", 0, 0),
+			call("PutSecretValue", "x,y", ver("b"), "", 1, 2),
+			call("UpdateSecretVersionStage", cur, ver("b"), "InvalidParameterException", 2, 2),
+			call("UpdateSecretVersionStage", cur, ver("b"), "", 2, 2),
+			call("Nonsense", "", "", "UnknownOperationException", 2, 2),
+		}
+		want[4].SecretID, want[4].Attempt = "", 0
 		got := srv.Calls()
 		if len(got) != len(want) {
 			t.Fatalf("%d calls, want %d: %+v", len(got), len(want), got)

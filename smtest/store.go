@@ -18,6 +18,7 @@ type store struct {
 	seq       uint64               // of the secret that was created last
 	lists     map[order][]*secret  // for ListSecrets; emptied when a secret comes or goes
 	lingering map[string]time.Time // names that are not free yet, and when they are
+	meter     *meter
 }
 
 // storeLocked returns the store of an account in a Region.
@@ -31,6 +32,7 @@ func (s *Server) storeLocked(account, region string) *store {
 			byName:    make(map[string]*secret),
 			lists:     make(map[order][]*secret),
 			lingering: make(map[string]time.Time),
+			meter:     &s.meter,
 		}
 		s.stores[at] = st
 	}
@@ -98,6 +100,7 @@ func (st *store) enter(sec *secret) {
 	sec.seq = st.seq
 	st.byName[sec.name] = sec
 	clear(st.lists)
+	st.meter.count(1, timestamp())
 }
 
 func (st *store) arn(name, suffix string) string {
@@ -108,6 +111,9 @@ func (st *store) arn(name, suffix string) string {
 func (st *store) drop(sec *secret) {
 	delete(st.byName, sec.name)
 	clear(st.lists)
+	if !sec.deleted() {
+		st.meter.count(-1, timestamp())
+	}
 }
 
 // linger keeps the name of a secret that was deleted by force from being free at
