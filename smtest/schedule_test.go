@@ -251,7 +251,7 @@ func TestScheduleAgainstEveryHour(t *testing.T) {
 		return strings.Join(out, ",")
 	}
 	tried := 0
-	for range 600 {
+	for range 200 {
 		monthDay, weekday := pick("* 1 2 15 30 31 L LW 1W 2W 15W 29W 30W 31W 3-9 28-31 1/7 */10 5-25/4"), "?"
 		if r.IntN(2) == 0 {
 			monthDay, weekday = "?", pick("* 1 2 7 SUN FRI SAT L 1L FRIL 1#1 SAT#5 3#2 6#4 MON-FRI SAT-MON 1/3 2-6/2")
@@ -274,7 +274,7 @@ func TestScheduleAgainstEveryHour(t *testing.T) {
 			t.Errorf("%s: after %v opens %v, want %v", expression, last, got, want)
 		}
 	}
-	if tried < 300 {
+	if tried < 100 {
 		t.Errorf("only %d expressions were valid", tried)
 	}
 }
