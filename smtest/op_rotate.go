@@ -17,6 +17,9 @@ type rotateSecretInput struct {
 	RotationLambdaARN  string         `json:"RotationLambdaARN"`
 	RotationRules      *rotationRules `json:"RotationRules"`
 	RotateImmediately  *bool          `json:"RotateImmediately"`
+
+	ExternalRole     string         `json:"ExternalSecretRotationRoleArn"`
+	ExternalMetadata []metadataItem `json:"ExternalSecretRotationMetadata"`
 }
 
 func (in rotateSecretInput) target() target {
@@ -31,6 +34,11 @@ func (in rotateSecretInput) check() *Error {
 	}
 	if err := checkLength("rotationLambdaARN", in.RotationLambdaARN, 0, 2048); err != nil {
 		return err
+	}
+	if in.ExternalRole != "" {
+		if err := checkLength("externalSecretRotationRoleArn", in.ExternalRole, 20, 2048); err != nil {
+			return err
+		}
 	}
 	_, err := in.RotationRules.schedule()
 	return err
@@ -65,6 +73,7 @@ func rotateSecret(req *request, in rotateSecretInput) (secretRef, *Error) {
 	}
 
 	sec.rotation.set(arn, in.RotationRules, req.now)
+	sec.rotation.setExternal(in.ExternalRole, in.ExternalMetadata)
 	s.awaitLocked(sec, req.now)
 	if in.RotateImmediately == nil || *in.RotateImmediately {
 		sec.newVersion(in.ClientRequestToken, nil, req.now)

@@ -75,6 +75,16 @@ func (c *rotationConfig) set(function string, rules *rotationRules, now time.Tim
 	c.retryAt = time.Time{}
 }
 
+// setExternal keeps what RotateSecret says of a managed external secret.
+func (c *rotationConfig) setExternal(role string, metadata []metadataItem) {
+	if role != "" {
+		c.externalRole = role
+	}
+	if metadata != nil {
+		c.externalMetadata = metadata
+	}
+}
+
 // schedule returns the schedule in force, nil if there is none.
 func (c *rotationConfig) schedule() *schedule {
 	if !c.on() {
