@@ -24,3 +24,25 @@ func (s Schedule) Next(last, set time.Time) (opens, closes time.Time) {
 	opens = s.s.next(last, set)
 	return opens, s.s.closes(opens)
 }
+
+// WithoutQuota returns the operations that have no quota.
+func WithoutQuota() []string {
+	var out []string
+	for operation := range operations {
+		if _, ok := quotas[operation]; !ok {
+			out = append(out, operation)
+		}
+	}
+	return out
+}
+
+// Remembered returns how many past states of a secret stale reads could see.
+func (s *Server) Remembered(id string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sec, err := s.findLocked(id, timestamp())
+	if err != nil {
+		return -1
+	}
+	return len(sec.history)
+}

@@ -119,6 +119,9 @@ func (s *Server) Inject(f Fault) (remove func()) {
 		in.random = rand.New(rand.NewPCG(s.opts.Seed, s.injections)) //nolint:gosec // It is to be predictable.
 	}
 	s.injections++
+	if f.Stale > 0 && s.staleLocked() == 0 {
+		s.epoch++
+	}
 	s.faults = append(s.faults, in)
 	return func() {
 		s.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -145,4 +146,15 @@ func regions(names ...string) []types.ReplicaRegionType {
 		out = append(out, types.ReplicaRegionType{Region: aws.String(name)})
 	}
 	return out
+}
+
+// rewrite is a client that sends another Amz-Sdk-Request.
+type rewrite struct {
+	inner  sm.HTTPClient
+	header string
+}
+
+func (c rewrite) Do(r *http.Request) (*http.Response, error) {
+	r.Header.Set("Amz-Sdk-Request", c.header)
+	return c.inner.Do(r)
 }

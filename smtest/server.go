@@ -85,6 +85,7 @@ type Server struct {
 	buckets buckets // of ServiceQuotas
 
 	injections uint64 // faults so far
+	epoch      uint64 // what stale reads see is of one epoch: since there is a fault that makes them so
 
 	timed map[*secret]struct{} // those where something may become due
 	wake  time.Time            // when tick is called at the latest; zero: not at all

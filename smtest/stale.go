@@ -10,14 +10,17 @@ import "time"
 type past struct {
 	content *content // nil if there was no secret
 	until   time.Time
+	epoch   uint64 // of the server
 }
 
 // rememberLocked notes what the secret holds, for readers that are behind. It must
 // be called before each change of a content.
 func (s *Server) rememberLocked(sec *secret, now time.Time) {
 	horizon := s.staleLocked()
-	if horizon == 0 {
+	if n := len(sec.history); horizon == 0 || n > 0 && sec.history[n-1].epoch != s.epoch {
 		sec.history = nil
+	}
+	if horizon == 0 {
 		return
 	}
 	for len(sec.history) > 0 && !sec.history[0].until.After(now.Add(-horizon)) {
@@ -25,7 +28,7 @@ func (s *Server) rememberLocked(sec *secret, now time.Time) {
 	}
 	// Of several changes at one instant nobody sees what was in between.
 	if n := len(sec.history); n == 0 || sec.history[n-1].until.Before(now) {
-		sec.history = append(sec.history, &past{content: sec.copyContent(), until: now})
+		sec.history = append(sec.history, &past{content: sec.copyContent(), until: now, epoch: s.epoch})
 	}
 }
 
@@ -57,7 +60,7 @@ func (s *Server) rememberTargetsLocked(req *request) (done func()) {
 // rememberNewLocked notes that there was no such secret until now.
 func (s *Server) rememberNewLocked(sec *secret, now time.Time) {
 	if s.staleLocked() > 0 {
-		sec.history = []*past{{until: now}}
+		sec.history = []*past{{until: now, epoch: s.epoch}}
 	}
 }
 
@@ -91,7 +94,7 @@ func (req *request) see(sec *secret) *secret {
 	at := req.now.Add(-req.stale)
 	for _, p := range sec.history {
 		switch {
-		case !p.until.After(at):
+		case !p.until.After(at) || p.epoch != req.server.epoch:
 		case p.content == nil:
 			return nil
 		default:
