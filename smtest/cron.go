@@ -261,13 +261,13 @@ func (f monthDays) match(d, days int, weekday time.Weekday) bool {
 		return false
 	}
 	nearest := uint32(1) << d
-	switch {
-	case weekday == time.Friday: // For the Saturday after it, or a Sunday that ends the month.
+	switch weekday {
+	case time.Friday: // For the Saturday after it, or a Sunday that ends the month.
 		nearest |= 1 << (d + 1)
 		if d+2 == days {
 			nearest |= 1 << (d + 2)
 		}
-	case weekday == time.Monday: // For the Sunday before it, or a Saturday that begins the month.
+	case time.Monday: // For the Sunday before it, or a Saturday that begins the month.
 		nearest |= 1 << (d - 1)
 		if d == 3 {
 			nearest |= 1 << 1

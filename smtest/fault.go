@@ -116,7 +116,7 @@ func (s *Server) Inject(f Fault) (remove func()) {
 	in := &injected{Fault: f, skip: f.Skip, left: f.Times}
 	if f.Probability > 0 {
 		// One source for each fault: what one draws does not change another's calls.
-		in.random = rand.New(rand.NewPCG(s.opts.Seed, s.injections)) //nolint:gosec // It is to be predictable.
+		in.random = rand.New(rand.NewPCG(s.opts.Seed, s.injections))
 	}
 	s.injections++
 	if f.Stale > 0 && s.staleLocked() == 0 {
