@@ -12,9 +12,11 @@ import (
 // rotations that failed, AWSPENDING that is cleaned up late. It waits for that with
 // timers, not with goroutines, and only while there is something to wait for.
 //
-// Nobody stops a timer: a server may be older than the synctest bubble in which a
-// timer was made, and to stop that from outside of the bubble would be fatal. A
-// timer that goes off for nothing does nothing.
+// Nobody stops a timer, and nobody relies on one that was started for somebody else:
+// a server may be older than the synctest bubble in which a timer was made, and live
+// on after it. To stop the timer from outside of the bubble would be fatal, and it
+// never goes off once the bubble is gone. Only the latest timer counts, which is
+// the first to go off; the others do nothing when they do.
 
 // maxWait is how long a timer runs at most. It is also how late the server notices
 // that the machine slept, which timers do not see, or that its clock was set.
@@ -23,37 +25,36 @@ const maxWait = time.Hour
 // awaitLocked makes sure that the server looks at a secret when something is due
 // there. It must be called after every change of the secret's rotation.
 func (s *Server) awaitLocked(sec *secret, now time.Time) {
-	if at := sec.due(); !at.IsZero() && !s.closed {
+	if at := sec.due(); !at.IsZero() {
 		s.timed[sec] = struct{}{}
 		s.wakeLocked(at, now)
 	}
 }
 
-// wakeLocked makes sure that tick is called at that time, or sooner.
+// wakeLocked makes sure that the server looks for what is due at that time, or
+// sooner.
 func (s *Server) wakeLocked(at, now time.Time) {
 	if limit := now.Add(maxWait); at.After(limit) {
 		at = limit
 	}
-	// A wake that lies in the past was one of a bubble that is gone.
-	if !s.wake.IsZero() && !at.Before(s.wake) && !s.wake.Before(now) {
-		return
+	if s.wake.After(now) && s.wake.Before(at) {
+		at = s.wake
 	}
 	s.wake = at
-	time.AfterFunc(time.Until(at), s.tick)
+	s.timers++
+	latest := s.timers
+	time.AfterFunc(time.Until(at), func() { s.tick(latest) })
 }
 
 // tick does what is due. It runs on a timer's goroutine, each rotation on its own;
 // Close waits for those.
-func (s *Server) tick() {
+func (s *Server) tick(timer uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	if s.closed || timer != s.timers {
 		return
 	}
 	now := timestamp()
-	if !now.Before(s.wake) {
-		s.wake = time.Time{}
-	}
 	var next time.Time
 	for _, sec := range s.timedLocked() {
 		s.dueLocked(sec, now)

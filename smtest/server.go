@@ -87,8 +87,9 @@ type Server struct {
 	injections uint64 // faults so far
 	epoch      uint64 // what stale reads see is of one epoch: since there is a fault that makes them so
 
-	timed map[*secret]struct{} // those where something may become due
-	wake  time.Time            // when tick is called at the latest; zero: not at all
+	timed  map[*secret]struct{} // those where something may become due
+	wake   time.Time            // when the latest timer goes off
+	timers uint64               // how many there were
 }
 
 // New returns an empty server. It opens no socket and starts no goroutine. The

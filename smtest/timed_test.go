@@ -557,16 +557,16 @@ func TestScheduleFromOutsideTheBubble(t *testing.T) {
 	srv, c := newServer(t)
 	create(t, c, "s", "a", "one")
 	r := newRotator(srv)
-	for range 2 {
+	for _, d := range []time.Duration{time.Minute, 60 * time.Hour, 60 * time.Hour} {
 		synctest.Test(t, func(t *testing.T) {
 			r.events = nil
 			if err := rotate(t, c, "", days(1), func(in *sm.RotateSecretInput) { in.ClientRequestToken = nil }); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(60 * time.Hour)
+			time.Sleep(d)
 			synctest.Wait()
-			if n := r.count("finishSecret"); n != 3 {
-				t.Errorf("%d rotations, want 3", n)
+			if n, want := r.count("finishSecret"), 1+int(d/(24*time.Hour)); n != want {
+				t.Errorf("%d rotations in %v, want %d", n, d, want)
 			}
 		})
 	}
