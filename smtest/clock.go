@@ -34,6 +34,9 @@ func (s *Server) awaitLocked(sec *secret, now time.Time) {
 // wakeLocked makes sure that the server looks for what is due at that time, or
 // sooner.
 func (s *Server) wakeLocked(at, now time.Time) {
+	if s.closed {
+		return
+	}
 	if limit := now.Add(maxWait); at.After(limit) {
 		at = limit
 	}

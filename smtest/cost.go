@@ -68,9 +68,10 @@ func (m *meter) count(n int, now time.Time) {
 // call notes one API call.
 func (m *meter) call(now time.Time) {
 	m.advance(now)
-	u := m.months[monthOf(now)]
+	month := monthOf(now)
+	u := m.months[month]
 	u.calls++
-	m.months[monthOf(now)] = u
+	m.months[month] = u
 }
 
 // advance charges the secrets for the time until now, month by month. A month is as

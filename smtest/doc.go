@@ -28,18 +28,26 @@
 //
 // [Server.AddFunction] registers a rotation function under the ARN that
 // RotateSecret then names; [Lambda] turns a handler as lambda.Start takes it
-// into one. RotateSecret answers at once and the four steps run behind it:
-// [Server.Wait] waits for their end and tells how it was. [Server.Rotate] is the
-// short way for a test that only needs a secret to change: one whole rotation,
-// to a known value, done when it returns.
+// into one, [HTTPFunction] a URL, and [Server.KeepValue] is one for secrets that
+// nothing stands behind. RotateSecret answers at once and the four steps run behind
+// it: [Server.Wait] waits for their end and tells how it was. A rotation that fails
+// is tried again, and RotationRules rotate by themselves, on the server's clock: see
+// [RotationOptions].
+//
+// [Server.Rotate] is the short way for a test that only needs a secret to change: one
+// whole rotation, to a known value, done when it returns. [Server.StartRotation] is
+// the way into the middle of one.
 //
 // # Faults
 //
 //	srv.Inject(smtest.Fault{Operation: "GetSecretValue", Times: 2, Err: smtest.Throttling})
 //	srv.Inject(smtest.Fault{SecretID: "prod/db", DelayAnswer: time.Second})
+//	srv.Inject(smtest.Fault{Operation: "PutSecretValue", Probability: 0.1, LoseAnswer: true})
+//	srv.Inject(smtest.Fault{Stage: "AWSPENDING", Stale: 3 * time.Second})
 //
-// A [Fault] delays calls, fails them, or stops them at a hook before or after
-// their effect. [Server.Calls] tells what was called.
+// A [Fault] delays calls, fails them, breaks their connection, lets reads lag behind
+// writes, or stops calls at a hook before or after their effect. [Server.Calls] and
+// [Server.CallsLike] tell what was called, [Server.Bill] what it would have cost.
 //
 // # Concurrency
 //

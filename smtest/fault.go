@@ -51,8 +51,8 @@ type Fault struct {
 	Probability float64
 
 	// Rate is how many matching calls a second pass, in each account and Region; the
-	// fault applies to those beyond. What is not used up in a second is not kept for
-	// another. Zero: none pass.
+	// fault applies to those beyond. It is a token bucket that holds what may pass in
+	// one second, one call at least. Zero: none pass.
 	Rate float64
 
 	// Before is called when the call has arrived and has had no effect yet. It may

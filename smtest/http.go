@@ -23,9 +23,9 @@ const (
 // ServeHTTP answers one API request: POST / with the operation in X-Amz-Target
 // and a JSON body, as every AWS SDK sends it. It runs on the caller's goroutine
 // and blocks only as long as a [Fault] says. Signatures are not verified and
-// credentials are not needed. If the request's context ends while it is delayed,
-// nothing is written and it panics with [http.ErrAbortHandler], which net/http
-// understands as a lost connection.
+// credentials are not needed. If the request's context ends while it is delayed, or
+// a Fault breaks the connection, nothing is written and it panics with
+// [http.ErrAbortHandler], which net/http understands as a lost connection.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx := r.Context()
 	req, fail := s.decodeRequest(w, r)

@@ -59,8 +59,11 @@ func quotasOf(rates map[string]float64, groups map[string]string) map[string]quo
 // overQuotaLocked reports whether a request is one too many. It is the caller's
 // account that counts, also for another account's secret.
 func (s *Server) overQuotaLocked(req *request) bool {
+	if !s.opts.ServiceQuotas {
+		return false
+	}
 	q, ok := quotas[req.operation]
-	return ok && s.opts.ServiceQuotas && !s.buckets.take(req.store.place, q.group, q.rate)
+	return ok && !s.buckets.take(req.store.place, q.group, q.rate)
 }
 
 // buckets are token buckets, one for each account, Region and group.
