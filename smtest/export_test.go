@@ -46,3 +46,10 @@ func (s *Server) Remembered(id string) int {
 	}
 	return len(sec.history)
 }
+
+// Timed returns how many secrets the server waits for something at.
+func (s *Server) Timed() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.timed)
+}

@@ -31,15 +31,6 @@ func every(expression string) func(*sm.RotateSecretInput) {
 	}
 }
 
-func describe(t *testing.T, c *sm.Client, id string) *sm.DescribeSecretOutput {
-	t.Helper()
-	out, err := c.DescribeSecret(t.Context(), &sm.DescribeSecretInput{SecretId: aws.String(id)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out
-}
-
 // sleepUntil sleeps until that time, and until everything that was due then is done.
 // It calls the server before, so that what the test has written, a rotator's hook
 // for example, happened before what the server does at a time of its own.
@@ -208,6 +199,9 @@ func TestRotationRulesChange(t *testing.T) {
 		if n := r.count("createSecret"); n != 5 {
 			t.Errorf("%d rotations, want 5", n)
 		}
+		if n := srv.Timed(); n != 0 {
+			t.Errorf("the server waits for %d secrets, want none", n)
+		}
 	})
 }
 
@@ -314,6 +308,9 @@ func TestScheduleOfDeletedSecret(t *testing.T) {
 		sleepUntil(t, srv, "2000-06-01")
 		if n := r.count("createSecret"); n != 2 {
 			t.Errorf("%d rotations, want 2: the secret is another one", n)
+		}
+		if n := srv.Timed(); n != 0 {
+			t.Errorf("the server waits for %d secrets, want none", n)
 		}
 	})
 }
