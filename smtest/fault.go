@@ -17,8 +17,8 @@ import (
 // A call goes through Before, Delay, LoseRequest, its effect or Err instead of it,
 // After, DelayAnswer and LoseAnswer, in this order. If several faults apply, those
 // before the effect do so in the order in which they were injected, up to the first
-// that has an Err; later ones do not count as matched. Those after the effect apply
-// in the same order.
+// that has an Err or LoseRequest; later ones do not count as matched. Those after
+// the effect apply in the same order.
 type Fault struct {
 	// Operation is the API operation to match, such as GetSecretValue. Empty: any.
 	Operation string
@@ -161,7 +161,7 @@ func (s *Server) matchLocked(req *request) []*injected {
 				s.dropFaultLocked(in)
 			}
 		}
-		if in.Err != nil {
+		if in.Err != nil || in.LoseRequest {
 			break
 		}
 	}

@@ -3,6 +3,16 @@ package smtest
 import "time"
 
 // RotationOptions are the settings of rotations. A zero field is its default.
+//
+// RotationRules rotate a secret by themselves, by the clock of [time.Now]: that of
+// the bubble in a synctest test, where time.Sleep(30*24*time.Hour) passes 30 days. A
+// rotation starts in the moment in which its window opens; the service takes any
+// moment of the window. Windows that have passed unseen, because the machine slept,
+// come to one rotation. As with the service, days are counted from the last rotation,
+// for which a value that somebody put counts too, hours and cron expressions go by
+// UTC, and NextRotationDate is the last second of the window. Hours are counted from
+// midnight of the day on which the rules were set: the documentation leaves that
+// open.
 type RotationOptions struct {
 	// Retries is how often a rotation by RotateSecret or by schedule that failed is
 	// tried again, all of its steps and with the same version; 4 by default, none if

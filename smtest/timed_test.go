@@ -607,6 +607,26 @@ func TestScheduleFindsNoWay(t *testing.T) {
 	})
 }
 
+// Windows that passed while nobody looked come to one rotation, and a timer that is
+// late does not shift those after it.
+func TestScheduleAfterRestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv, c := newServer(t)
+		create(t, c, "s", "a", "one")
+		r := newRotator(srv)
+		if err := rotate(t, c, "b", every("cron(0 6 * * ? *)")); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		srv.Rewind("s", 100*time.Hour)
+		sleepUntil(t, srv, "2000-01-01 01:00")
+		if n := r.count("createSecret"); n != 2 {
+			t.Errorf("%d rotations, want one for all the windows of 100 hours", n)
+		}
+		wantDates(t, c, "2000-01-01 01:00", "2000-01-01 23:59:59")
+	})
+}
+
 // Many schedules at one moment, each of its own secret.
 func TestManySchedules(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
