@@ -400,6 +400,54 @@ func TestRotationOverdue(t *testing.T) {
 	})
 }
 
+// For a cron expression a value that somebody put is no rotation.
+func TestRotationOverdueByExpression(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv, c := newServer(t)
+		create(t, c, "s", "a", "one")
+		r := newRotator(srv)
+		if err := rotate(t, c, "b", every("cron(0 6 * * ? *)")); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		r.hook = func(context.Context, event) error { return errors.New("database down") }
+		sleepUntil(t, srv, "2000-01-01 12:00")
+		if err := put(t.Context(), c, "s", "c", "put"); err != nil {
+			t.Fatal(err)
+		}
+		wantDates(t, c, "2000-01-01", "2000-01-01 23:59:59")
+		sleepUntil(t, srv, "2000-01-03")
+		wantDates(t, c, "2000-01-01", "2000-01-01 23:59:59")
+	})
+}
+
+// There must be room for the label of a rotation.
+func TestRotationWithoutRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv, c := newServer(t)
+		create(t, c, "s", "a", "one")
+		r := newRotator(srv)
+		if err := rotate(t, c, "x", later, days(1)); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		r.events = nil
+		var labels []string
+		for i := range 19 {
+			labels = append(labels, strings.Repeat("x", i+1))
+		}
+		if err := put(t.Context(), c, "s", "b", "two", labels...); err != nil {
+			t.Fatal(err)
+		}
+		wantError(t, rotate(t, c, "c"),
+			"LimitExceededException: The request failed because it would exceed the quota of 20 staging labels on all versions of the secret.")
+		sleepUntil(t, srv, "2000-01-02")
+		if r.steps() != "" {
+			t.Errorf("steps = %s, want none", r.steps())
+		}
+	})
+}
+
 // RotateSecret reattempts at once what would have been tried again later; then
 // there is nothing left to try.
 func TestRotateSecretBeforeRetry(t *testing.T) {
