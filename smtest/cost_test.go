@@ -109,6 +109,9 @@ func TestBillOfSecrets(t *testing.T) {
 		if _, err := c.RestoreSecret(t.Context(), &sm.RestoreSecretInput{SecretId: aws.String("s")}); err != nil {
 			t.Fatal(err)
 		}
+		if _, err := c.RestoreSecret(t.Context(), &sm.RestoreSecretInput{SecretId: aws.String("s")}); err != nil {
+			t.Fatal(err) // Nothing is deleted, and nothing changes.
+		}
 		day(1)
 		used++
 		check("restored")

@@ -318,6 +318,17 @@ func TestManaged(t *testing.T) {
 	})
 }
 
+// The name need not say whose secret it is.
+func TestManagedByName(t *testing.T) {
+	srv, c := newServer(t)
+	srv.PutManaged("admin", "one", smtest.Manager{
+		Service: "redshift", NewValue: func(_ context.Context, old string) (string, error) { return old, nil },
+	})
+	if got := aws.ToString(describe(t, c, "admin").OwningService); got != "redshift" {
+		t.Errorf("OwningService = %q", got)
+	}
+}
+
 func TestManagedErrors(t *testing.T) {
 	srv, c := newServer(t)
 	srv.Put("s", "one")
