@@ -318,15 +318,19 @@ func TestManaged(t *testing.T) {
 	})
 }
 
-// The name need not say whose secret it is.
-func TestManagedByName(t *testing.T) {
-	srv, c := newServer(t)
-	srv.PutManaged("admin", "one", smtest.Manager{
-		Service: "redshift", NewValue: func(_ context.Context, old string) (string, error) { return old, nil },
+// The name need not say whose secret it is, and nobody need ask for its rotation.
+func TestManagedBySchedule(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv, c := newServer(t)
+		srv.PutManaged("admin", "one", smtest.Manager{
+			Service: "redshift", NewValue: func(_ context.Context, old string) (string, error) { return old + "+", nil },
+		})
+		if got := aws.ToString(describe(t, c, "admin").OwningService); got != "redshift" {
+			t.Errorf("OwningService = %q", got)
+		}
+		sleepUntil(t, srv, "2000-01-15")
+		wantValue(t, c, "admin", "one++")
 	})
-	if got := aws.ToString(describe(t, c, "admin").OwningService); got != "redshift" {
-		t.Errorf("OwningService = %q", got)
-	}
 }
 
 func TestManagedErrors(t *testing.T) {
