@@ -1,6 +1,7 @@
 package smtest_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -251,6 +252,81 @@ func TestStaleRotation(t *testing.T) {
 		time.Sleep(time.Minute)
 		if got := versions(t, c, "s"); !strings.Contains(got, "a:AWSPREVIOUS") || strings.Contains(got, pend) {
 			t.Errorf("versions = %s a minute later", got)
+		}
+	})
+}
+
+// Nor do the Server's own methods change what a reader that is behind sees.
+func TestStaleOwnMethods(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv, c := newServer(t)
+		create(t, c, "s", "a", "one")
+		srv.AddFunction("*", srv.KeepValue())
+		srv.Inject(smtest.Fault{Operation: "ListSecretVersionIds", Caller: "AKIASTALESTALESTALE", Stale: time.Second})
+		behind := srv.Client(srv.AddCaller(smtest.Caller{ARN: "arn:aws:iam::123456789012:user/behind", AccessKeyID: "AKIASTALESTALESTALE"}))
+		for _, tt := range []struct {
+			name   string
+			change func()
+		}{
+			{"Put", func() { srv.Put("s", "two") }},
+			{"StartRotation", func() { srv.StartRotation("s", "three") }},
+			{"FinishRotation", func() { srv.FinishRotation("s") }},
+			{"StartRotation again", func() { srv.StartRotation("s", "four") }},
+			{"AbandonRotation", func() { srv.AbandonRotation("s") }},
+			{"Rotate", func() {
+				if _, err := srv.Rotate(t.Context(), "s", "five"); err != nil {
+					t.Fatal(err)
+				}
+			}},
+			{"KeepValue", func() {
+				if err := rotate(t, c, "k"); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+			}},
+		} {
+			before := versions(t, c, "s")
+			tt.change()
+			after := versions(t, c, "s")
+			if got := versions(t, behind, "s"); got != before || before == after {
+				t.Errorf("%s: from %q to %q, seen as %q", tt.name, before, after, got)
+			}
+			time.Sleep(time.Second)
+			if got := versions(t, behind, "s"); got != after {
+				t.Errorf("%s: a second later %q, want %q", tt.name, got, after)
+			}
+		}
+	})
+}
+
+// A rotation that takes its time is seen step by step.
+func TestStaleManaged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv, c := newServer(t)
+		srv.Inject(smtest.Fault{Operation: "GetSecretValue", Stale: time.Second})
+		srv.PutManaged("s", "one", smtest.Manager{
+			Service:  "rds",
+			NewValue: func(context.Context, string) (string, error) { time.Sleep(10 * time.Second); return "two", nil },
+			SetValue: func(context.Context, string) error { time.Sleep(10 * time.Second); return nil },
+		})
+		time.Sleep(time.Minute)
+		if _, err := c.RotateSecret(t.Context(), &sm.RotateSecretInput{SecretId: aws.String("s")}); err != nil {
+			t.Fatal(err)
+		}
+		for _, tt := range []struct {
+			after            time.Duration
+			current, pending string
+		}{
+			{9500 * time.Millisecond, "one", gone},
+			{time.Second, "one", gone}, // It has been there for half a second.
+			{time.Second, "one", "two"},
+			{9 * time.Second, "one", "two"}, // AWSCURRENT has moved half a second ago.
+			{time.Second, "two", gone},
+		} {
+			time.Sleep(tt.after)
+			if cur, p := seen(t, c, "s", "", ""), seen(t, c, "s", "", pend); cur != tt.current || p != tt.pending {
+				t.Errorf("at %v: %s, %s, want %s, %s", time.Now().UTC(), cur, p, tt.current, tt.pending)
+			}
 		}
 	})
 }
