@@ -53,13 +53,14 @@ func (s *Server) wakeLocked(at, now time.Time) {
 // Close waits for those.
 func (s *Server) tick(timer uint64) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.release()
 	if s.closed || timer != s.timers {
 		return
 	}
 	now := timestamp()
 	var next time.Time
 	for _, sec := range s.timedLocked() {
+		s.journal.sawLocked(sec)
 		s.dueLocked(sec, now)
 		at := sec.due()
 		if at.IsZero() || sec.store.byName[sec.name] != sec {

@@ -4,11 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"log/slog"
 	"mime"
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 )
 
 const (
@@ -27,7 +27,7 @@ const (
 // a Fault breaks the connection, nothing is written and it panics with
 // [http.ErrAbortHandler], which net/http understands as a lost connection.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	ctx := r.Context()
+	ctx, began := r.Context(), time.Now()
 	req, fail := s.decodeRequest(w, r)
 	faults := s.arrive(req, scopeOf(r), &fail)
 
@@ -40,10 +40,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 
-	c := s.answered(req)
-	s.opts.Logger.LogAttrs(ctx, slog.LevelDebug, "smtest: call",
-		slog.String("operation", c.Operation), slog.String("secret_id", c.SecretID),
-		slog.String("stage", c.Stage), slog.String("version_id", c.VersionID), slog.String("code", c.Code))
+	s.logCall(ctx, r, s.answered(req), req.caller, began)
 	if fail != nil {
 		writeError(w, fail)
 		return
@@ -70,11 +67,14 @@ func (s *Server) arrive(req *request, from scope, fail **Error) []*injected {
 }
 
 // effect does what the request asks for, at one instant, and makes the answer.
-func (s *Server) effect(req *request, instead, fail *Error) (any, *Error) {
+func (s *Server) effect(req *request, instead, fail *Error) (out any, err *Error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer func() {
+		if s.commit() != nil {
+			out, err = nil, s.notKept(req)
+		}
+	}()
 	req.now = timestamp()
-	var out any
 	switch {
 	case fail != nil:
 	case instead != nil:
@@ -94,6 +94,14 @@ func (s *Server) effect(req *request, instead, fail *Error) (any, *Error) {
 		req.call.VersionID = v.versionID()
 	}
 	return out, nil
+}
+
+// notKept is the answer to a call whose effect is not in the journal.
+func (s *Server) notKept(req *request) *Error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	req.call.Code = InternalServiceError.Code
+	return InternalServiceError
 }
 
 // resourceLocked is what an IAM error names: the ARN of the secret if it exists.

@@ -45,7 +45,7 @@ func (s *Server) PutManaged(name, value string, m Manager) (versionID string) {
 		panic("smtest: put " + quote(name) + ": a Manager needs Service and NewValue")
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.release()
 	now := timestamp()
 	if _, err := s.findLocked(name, now); err == nil {
 		panic("smtest: put " + quote(name) + ": the secret exists already")
@@ -132,7 +132,7 @@ func (s *Server) promote(e rotationEvent) error {
 
 func (s *Server) change(e rotationEvent, do func(*secret) *Error) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.release()
 	now := timestamp()
 	sec, err := s.findLocked(e.SecretID, now)
 	if err != nil {

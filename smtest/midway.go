@@ -58,7 +58,7 @@ func (s *Server) AbandonRotation(secretID string) (versionID string) {
 
 func (s *Server) midway(what, secretID string, do func(*secret) (string, *Error)) string {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.release()
 	sec, fail := s.rotatableLocked(secretID, timestamp())
 	id := ""
 	if fail == nil {

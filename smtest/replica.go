@@ -64,6 +64,7 @@ func (sec *secret) unreplicate(region string) {
 // promoteLocked makes a replica a secret of its own.
 func (s *Server) promoteLocked(sec *secret) {
 	if primary := s.storeLocked(sec.store.account, sec.primary).byName[sec.name]; primary != nil {
+		s.journal.sawLocked(primary)
 		primary.replicas = slices.DeleteFunc(primary.replicas, func(r *replication) bool { return r.sec == sec })
 	}
 	sec.primary = ""

@@ -54,7 +54,7 @@ func (s *Server) Rotate(ctx context.Context, secretID, value string) (versionID 
 	}
 	s.mu.Lock()
 	id, r, fail := s.prepareLocked(ctx, secretID, value)
-	s.mu.Unlock()
+	s.release()
 	if fail != nil {
 		return "", fmt.Errorf("smtest: rotate %s: %w", quote(secretID), fail)
 	}

@@ -194,7 +194,8 @@ func (r *rotation) end(step string, err error) {
 	}
 	// The labels and the end at one instant: who sees AWSPENDING gone can rotate again.
 	r.s.mu.Lock()
-	defer r.s.mu.Unlock()
+	defer r.s.release()
+	r.s.journal.sawLocked(r.sec)
 	now := timestamp()
 	switch {
 	case r.temp:

@@ -1,6 +1,7 @@
 package smtest
 
 import (
+	"io"
 	"log/slog"
 	"sync"
 	"time"
@@ -45,6 +46,17 @@ type Options struct {
 	// Logger gets every call at debug level, and each rotation step that fails
 	// at warning level. It never gets a secret's value. Nil: silent.
 	Logger *slog.Logger
+
+	// Journal gets every change of the server's state before the call that made it is
+	// answered, whoever made it, and before any other call tells of it. With what
+	// [Server.Save] wrote, and the journal after it, [Server.Load] brings the state
+	// back; changes that were saved already may be in both. THE VALUES ARE IN IT IN
+	// PLAIN TEXT.
+	//
+	// Write is called with whole lines, by one goroutine at a time and with no lock
+	// held. If it fails it is not called again, and calls that change something are
+	// answered with InternalServiceError. Nil: no journal.
+	Journal io.Writer
 }
 
 func (o *Options) withDefaults() Options {
@@ -81,6 +93,7 @@ type Server struct {
 	runs    map[*rotation]struct{}
 	faults  []*injected
 	log     callLog
+	journal *journal // nil if there is none
 	meter   meter
 	buckets buckets // of ServiceQuotas
 
@@ -97,7 +110,7 @@ type Server struct {
 // running until then, in a synctest bubble as long as its main goroutine.
 func New(opts *Options) *Server {
 	o := opts.withDefaults()
-	return &Server{
+	s := &Server{
 		opts:    o,
 		anybody: defaultCaller(o.Account),
 		stores:  make(map[place]*store),
@@ -107,6 +120,8 @@ func New(opts *Options) *Server {
 		runs:    make(map[*rotation]struct{}),
 		timed:   make(map[*secret]struct{}),
 	}
+	s.journal = newJournal(s, o.Journal)
+	return s
 }
 
 // Put makes value the AWSCURRENT version of the secret, which is created if it
@@ -123,7 +138,7 @@ func New(opts *Options) *Server {
 // closed.
 func (s *Server) Put(name, value string) string {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.release()
 	id, err := s.putLocked(name, value)
 	if err != nil {
 		panic("smtest: put " + quote(name) + ": " + err.Error())
@@ -169,10 +184,10 @@ func (s *Server) putLocked(name, value string) (string, *Error) {
 }
 
 // Close ends the server: it cancels the context of every running rotation,
-// waits until their functions have returned, and makes every later request
-// fail with the error code ServerClosed, which the SDK does not retry. It may be
-// called more than once and concurrently; each call waits. A rotation function
-// must not call it.
+// waits until their functions have returned and the journal is written, and makes
+// every later request fail with the error code ServerClosed, which the SDK does not
+// retry. It may be called more than once and concurrently; each call waits. A rotation
+// function must not call it.
 func (s *Server) Close() {
 	s.mu.Lock()
 	s.closed = true
@@ -187,6 +202,8 @@ func (s *Server) Close() {
 	for _, r := range runs {
 		<-r.done
 	}
+	s.mu.Lock()
+	s.release()
 }
 
 // timestamp is the present as the service keeps it: in milliseconds.

@@ -14,6 +14,7 @@ type store struct {
 	place
 
 	opts      *Options // of the server
+	journal   *journal // of the server
 	byName    map[string]*secret
 	seq       uint64               // of the secret that was created last
 	lists     map[order][]*secret  // for ListSecrets; emptied when a secret comes or goes
@@ -29,6 +30,7 @@ func (s *Server) storeLocked(account, region string) *store {
 		st = &store{
 			place:     at,
 			opts:      &s.opts,
+			journal:   s.journal,
 			byName:    make(map[string]*secret),
 			lists:     make(map[order][]*secret),
 			lingering: make(map[string]time.Time),
@@ -99,6 +101,7 @@ func (st *store) enter(sec *secret) {
 	st.seq++
 	sec.seq = st.seq
 	st.byName[sec.name] = sec
+	st.journal.sawLocked(sec)
 	clear(st.lists)
 	st.meter.count(1, timestamp())
 }
@@ -109,6 +112,7 @@ func (st *store) arn(name, suffix string) string {
 
 // drop forgets a secret for good.
 func (st *store) drop(sec *secret) {
+	st.journal.sawLocked(sec)
 	delete(st.byName, sec.name)
 	clear(st.lists)
 	if !sec.deleted() {
@@ -138,7 +142,11 @@ func (st *store) lingers(name string, now time.Time) bool {
 // recovery window has passed goes away.
 func (st *store) named(name string, now time.Time) *secret {
 	sec := st.byName[name]
-	if sec != nil && sec.deleted() && !now.Before(sec.deletion) {
+	if sec == nil {
+		return nil
+	}
+	st.journal.sawLocked(sec)
+	if sec.deleted() && !now.Before(sec.deletion) {
 		st.drop(sec)
 		return nil
 	}
