@@ -40,7 +40,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 
-	s.logCall(ctx, r, s.answered(req), req.caller, began)
+	s.logCall(ctx, r, s.answered(req), began)
 	if fail != nil {
 		writeError(w, fail)
 		return

@@ -11,11 +11,11 @@ import (
 // logCall writes the line of a call that was answered. A request that is not as it
 // should be may have a value anywhere; so what the line says of it is known to be an
 // operation, a secret's id, a label, a version id.
-func (s *Server) logCall(ctx context.Context, r *http.Request, c Call, who *caller, began time.Time) {
+func (s *Server) logCall(ctx context.Context, r *http.Request, c Call, began time.Time) {
 	if !s.opts.Logger.Enabled(ctx, slog.LevelDebug) {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 8)
+	attrs := make([]slog.Attr, 0, 9)
 	add := func(key, value string, known bool) {
 		switch {
 		case value == "":
@@ -34,7 +34,8 @@ func (s *Server) logCall(ctx context.Context, r *http.Request, c Call, who *call
 	add("stage", c.Stage, len(c.Stage) <= maxLabels*257)
 	add("version_id", c.VersionID, len(c.VersionID) <= 64)
 	add("code", c.Code, true)
-	add("caller", who.arn, true)
+	add("caller", c.Caller, true)
+	add("region", c.Region, true)
 	attrs = append(attrs, slog.Duration("duration", time.Since(began)))
 	s.opts.Logger.LogAttrs(ctx, slog.LevelDebug, "smtest: call", attrs...)
 }

@@ -8,6 +8,9 @@ var Run = run
 // Main is the program, in a process of its own.
 var Main = main
 
+// Guard keeps panics from the log.
+var Guard = guard
+
 // Usage is what -h prints.
 const Usage = usage
 

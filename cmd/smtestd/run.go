@@ -58,7 +58,8 @@ func version() string {
 
 // serve runs the server until ctx ends, or until it cannot go on.
 func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error) {
-	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	var level slog.LevelVar // Info: what seeds the server is no request.
+	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: &level}))
 	l, err := listen(ctx, cfg.listen, cfg.allowRemote)
 	if err != nil {
 		return err
@@ -71,8 +72,9 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error
 	}
 	defer func() { err = errors.Join(err, data.close()) }()
 
+	level.Set(slog.LevelDebug)
 	web := &http.Server{
-		Handler:           handler(srv),
+		Handler:           handler(guard(srv, log)),
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
@@ -104,6 +106,13 @@ func open(ctx context.Context, cfg config, log *slog.Logger) (*smtest.Server, *d
 	for _, c := range cfg.callers {
 		srv.AddCaller(smtest.Caller{ARN: c.arn, AccessKeyID: c.keyID})
 	}
+	for _, f := range cfg.functions {
+		srv.AddFunction(f.arn, smtest.HTTPFunction(f.url, 0))
+	}
+	if cfg.anyFunction {
+		srv.AddFunction("*", srv.KeepValue())
+	}
+	// Only now: rotations that were cut off start anew.
 	err = data.load(srv)
 	if err == nil && cfg.seed != "" {
 		err = seed(ctx, srv, cfg.seed, log)
@@ -120,14 +129,33 @@ func open(ctx context.Context, cfg config, log *slog.Logger) (*smtest.Server, *d
 
 // handler adds the health check to the API. It is no [http.ServeMux]: that would
 // answer some requests by redirects.
-func handler(srv *smtest.Server) http.Handler {
+func handler(api http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/healthz" || r.Method != http.MethodGet && r.Method != http.MethodHead {
-			srv.ServeHTTP(w, r)
+			api.ServeHTTP(w, r)
 			return
 		}
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = io.WriteString(w, "ok\n")
+	})
+}
+
+// guard keeps net/http from printing what a panic of the API is with: that may be a
+// secret's value.
+func guard(api http.Handler, log *slog.Logger) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			v := recover()
+			if v == nil {
+				return
+			}
+			if v != http.ErrAbortHandler { //nolint:errorlint // It is no wrapped one that net/http knows.
+				log.LogAttrs(r.Context(), slog.LevelError, "smtestd: panic",
+					slog.String("type", fmt.Sprintf("%T", v)), slog.String("stack", string(debug.Stack())))
+			}
+			panic(http.ErrAbortHandler)
+		}()
+		api.ServeHTTP(w, r)
 	})
 }
 

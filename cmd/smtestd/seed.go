@@ -119,12 +119,16 @@ func parseSeed(content []byte) ([]seedling, error) {
 
 func parseSeedling(m member) (seedling, error) {
 	s := seedling{name: m.name}
-	if m.value[0] == '"' {
+	switch m.value[0] {
+	case '"':
 		return s, decode(m.value, &s.text, "a string")
+	case '{':
+	default:
+		return s, errors.New("it is neither a string nor an object")
 	}
 	fields, err := object(m.value)
 	if err != nil {
-		return s, errors.New("it is neither a string nor an object")
+		return s, err
 	}
 	for _, f := range fields {
 		switch f.name {
