@@ -32,12 +32,12 @@ func (d *door) Test(_ context.Context, v *rotation.Value) error {
 	return nil
 }
 
-func (d *door) Set(ctx context.Context, as, pending *rotation.Value) error {
-	if err := d.Test(ctx, as); err != nil {
+func (d *door) Set(ctx context.Context, c rotation.Change) error {
+	if err := d.Test(ctx, c.As); err != nil {
 		return err
 	}
 	var key struct{ Code string }
-	if err := pending.Decode(&key); err != nil {
+	if err := c.Pending.Decode(&key); err != nil {
 		return err
 	}
 	d.code = key.Code

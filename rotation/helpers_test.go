@@ -77,17 +77,17 @@ func (m *memory) loginLocked(v *rotation.Value) error {
 	return nil
 }
 
-func (m *memory) Set(_ context.Context, as, pending *rotation.Value) error {
+func (m *memory) Set(_ context.Context, c rotation.Change) error {
 	if err := m.life.tick(); err != nil {
 		return err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.loginLocked(as); err != nil {
+	if err := m.loginLocked(c.As); err != nil {
 		return err
 	}
 	var l login
-	if err := pending.Decode(&l); err != nil {
+	if err := c.Pending.Decode(&l); err != nil {
 		return err
 	}
 	m.passwords[l.Username] = l.Password

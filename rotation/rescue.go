@@ -112,7 +112,7 @@ func (s *step) setAsOlder(ctx context.Context, what string, older, pending *Valu
 	if err := s.target.Check(older, pending); err != nil {
 		return fmt.Errorf("%s (version %s), not tried: %w", what, older.VersionID(), err), nil
 	}
-	err = s.setAs(ctx, older, pending)
+	err = s.setAs(ctx, Change{Current: older, Pending: pending, As: older})
 	if errors.Is(err, ErrRefused) {
 		return fmt.Errorf("%s (version %s): %w", what, older.VersionID(), err), nil
 	}

@@ -129,7 +129,7 @@ func (s *step) set(ctx context.Context) (string, error) {
 			"that is no verdict on the password, nothing was changed, repeat the rotation when the target answers", err)
 	}
 
-	err = s.setAs(ctx, current, pending)
+	err = s.setAs(ctx, Change{Current: current, Pending: pending, As: current})
 	if err == nil {
 		return "set", nil
 	}
@@ -141,9 +141,9 @@ func (s *step) set(ctx context.Context) (string, error) {
 
 // setAs changes the credential, or finds that it is changed. Losing the
 // connection at the commit says nothing; a login does.
-func (s *step) setAs(ctx context.Context, as, pending *Value) error {
-	err := s.target.Set(ctx, as, pending)
-	if err != nil && !errors.Is(err, ErrRefused) && s.target.Test(ctx, pending) == nil {
+func (s *step) setAs(ctx context.Context, c Change) error {
+	err := s.target.Set(ctx, c)
+	if err != nil && !errors.Is(err, ErrRefused) && s.target.Test(ctx, c.Pending) == nil {
 		return nil
 	}
 	return err

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/keyturn/keyturn/internal/redact"
 )
@@ -118,4 +120,34 @@ func quote(s string) ([]byte, error) {
 		return nil, errors.New("a string does not encode as JSON")
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
+// Unchanged returns an error that names the first key, in order of the alphabet,
+// in which the two JSON objects differ, those in except aside. It is for
+// [Target.Check]: promoting a pending value that lacks what was put into
+// AWSCURRENT after it was made would undo the edit.
+func Unchanged(current, pending *Value, except ...string) error {
+	var c, p map[string]json.RawMessage
+	if err := current.Decode(&c); err != nil {
+		return err
+	}
+	if err := pending.Decode(&p); err != nil {
+		return err
+	}
+	keys := slices.Concat(slices.Collect(maps.Keys(c)), slices.Collect(maps.Keys(p)))
+	slices.Sort(keys)
+	for _, key := range keys {
+		if !slices.Contains(except, key) && !bytes.Equal(compact(c[key]), compact(p[key])) {
+			return fmt.Errorf("the key %q is not the same", key)
+		}
+	}
+	return nil
+}
+
+func compact(raw json.RawMessage) []byte {
+	var b bytes.Buffer
+	if json.Compact(&b, raw) != nil {
+		return nil // it is not there
+	}
+	return b.Bytes()
 }

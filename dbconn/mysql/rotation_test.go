@@ -137,9 +137,9 @@ func (g target) Test(ctx context.Context, v *rotation.Value) error {
 	return err
 }
 
-func (g target) Set(ctx context.Context, _, pending *rotation.Value) error {
+func (g target) Set(ctx context.Context, c rotation.Change) error {
 	var s struct{ Username, Password string }
-	if err := pending.Decode(&s); err != nil {
+	if err := c.Pending.Decode(&s); err != nil {
 		return err
 	}
 	return g.srv.SetPassword(ctx, s.Username, s.Password)

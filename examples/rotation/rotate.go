@@ -73,11 +73,11 @@ func (f *function) handle(ctx context.Context, e rotation.Event) error {
 }
 
 // Set is the moment at which the old password stops to work.
-func (f *function) Set(ctx context.Context, as, pending *rotation.Value) error {
+func (f *function) Set(ctx context.Context, c rotation.Change) error {
 	f.mu.Lock()
 	f.changes = append(f.changes, time.Now())
 	f.mu.Unlock()
-	err := f.Target.Set(ctx, as, pending)
+	err := f.Target.Set(ctx, c)
 	if err == nil {
 		f.mu.Lock()
 		f.set, f.opened = time.Now(), true

@@ -84,7 +84,7 @@ func TestCheck(t *testing.T) {
 				t.Error("dialled")
 				return nil, errors.New("no")
 			}})
-			if err := target.Set(t.Context(), current, pending); err == nil || err.Error() != test.want {
+			if err := target.Set(t.Context(), rotation.Change{Current: current, Pending: pending, As: current}); err == nil || err.Error() != test.want {
 				t.Errorf("Set = %v, want %q", err, test.want)
 			}
 		})
@@ -129,7 +129,7 @@ func TestErrorsHoldNoPassword(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			target := postgres.NewTarget(&postgres.Options{ConnectTimeout: test.timeout})
 			value := rotation.NewValue(secret(server, user, password, test.more))
-			for _, err := range []error{target.Test(test.ctx, value), target.Set(test.ctx, value, value)} {
+			for _, err := range []error{target.Test(test.ctx, value), target.Set(test.ctx, rotation.Change{Current: value, Pending: value, As: value})} {
 				if err == nil {
 					t.Fatal("no error")
 				}

@@ -89,15 +89,15 @@ func (t *Target) Test(ctx context.Context, v *rotation.Value) error {
 	})
 }
 
-// Set logs in as the one and sets the password of the other.
+// Set logs in as c.As and sets the password of c.Pending.
 //
 // A password with characters outside of printable ASCII is an error, before
 // anything is changed. SCRAM normalises passwords, by rules on which clients
 // disagree (SASLprep in libpq, a PRECIS profile in pgx): the verifier would let
 // in some clients and lock out others. Only generated passwords come here, and
 // those that somebody has put into AWSPENDING by hand.
-func (t *Target) Set(ctx context.Context, as, pending *rotation.Value) error {
-	next, err := parse(pending)
+func (t *Target) Set(ctx context.Context, c rotation.Change) error {
+	next, err := parse(c.Pending)
 	if err != nil {
 		return err
 	}
@@ -106,10 +106,10 @@ func (t *Target) Set(ctx context.Context, as, pending *rotation.Value) error {
 			"in different ways: put another one into AWSPENDING")
 	}
 	// The handler has checked it. This is the last line before the statement.
-	if err := t.Check(as, pending); err != nil {
+	if err := t.Check(c.As, c.Pending); err != nil {
 		return err
 	}
-	return t.with(ctx, as, func(conn *pgx.Conn, c *credential) error {
+	return t.with(ctx, c.As, func(conn *pgx.Conn, c *credential) error {
 		var encryption string
 		if err := conn.QueryRow(ctx, "SHOW password_encryption").Scan(&encryption); err != nil {
 			return c.wrap("SHOW password_encryption", err)

@@ -54,7 +54,7 @@ func TestPasswords(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := target.Set(t.Context(), current, pending); err != nil {
+			if err := target.Set(t.Context(), rotation.Change{Current: current, Pending: pending, As: current}); err != nil {
 				t.Fatal(err)
 			}
 			if !f.logsIn(password) {
@@ -77,7 +77,8 @@ func TestPasswordNotASCII(t *testing.T) {
 	f := newFixture(t, "", "first")
 	for _, password := range []string{"pässword", "tab\there", "del\x7f"} {
 		current := rotation.NewValue(secret(server, f.user, "first", nil))
-		err := postgres.NewTarget(nil).Set(t.Context(), current, rotation.NewValue(secret(server, f.user, password, nil)))
+		pending := rotation.NewValue(secret(server, f.user, password, nil))
+		err := postgres.NewTarget(nil).Set(t.Context(), rotation.Change{Current: current, Pending: pending, As: current})
 		if err == nil || !strings.Contains(err.Error(), "printable ASCII") || strings.Contains(err.Error(), password) {
 			t.Errorf("Set(%q) = %v, want an error that says printable ASCII", password, err)
 		}
