@@ -104,7 +104,7 @@ func TestPasswordEncryption(t *testing.T) {
 			}
 			current := rotation.NewValue(secret(server, f.user, "first", nil))
 			pending := rotation.NewValue(secret(server, f.user, "second", nil))
-			if err := postgres.NewTarget(nil).Set(t.Context(), current, pending); err != nil {
+			if err := postgres.NewTarget(nil).Set(t.Context(), rotation.Change{Current: current, Pending: pending, As: current}); err != nil {
 				t.Fatal(err)
 			}
 			var stored string
