@@ -3,6 +3,9 @@ package rotation
 import (
 	"errors"
 	"fmt"
+	"slices"
+
+	"github.com/aws/smithy-go"
 )
 
 // Reason is why a step was not carried out, for programs that decide by it.
@@ -71,10 +74,29 @@ func newError(e Event, err error) *Error {
 		SecretID: e.SecretID, Step: e.Step, VersionID: e.ClientRequestToken,
 		cause: func() error { return err },
 	}
-	if p, ok := errors.AsType[*problem](err); ok {
-		out.Reason, out.Remedy = p.reason, p.remedy
+	p, ok := errors.AsType[*problem](err)
+	if !ok {
+		// The service's own text says who may not do what; not that it is the
+		// function's role, nor that the key has a policy of its own.
+		var api smithy.APIError
+		if !errors.As(err, &api) || !slices.Contains(denials, api.ErrorCode()) {
+			return out
+		}
+		err = Problem(ReasonPermission, "allow it to the role that the function runs as, in the role's policy, in the secret's "+
+			"if it has one, and in that of its KMS key", err)
+		out.cause = func() error { return err }
+		p, _ = errors.AsType[*problem](err)
 	}
+	out.Reason, out.Remedy = p.reason, p.remedy
 	return out
+}
+
+// denials are codes of errors that no repetition heals.
+var denials = []string{"AccessDeniedException", "DecryptionFailure", "EncryptionFailure"}
+
+func isProblem(err error) bool {
+	_, ok := errors.AsType[*problem](err)
+	return ok
 }
 
 // Error returns the text: what was to be done, why it was not, and the remedy.

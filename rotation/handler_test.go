@@ -21,8 +21,8 @@ func TestRotation(t *testing.T) {
 	srv, mem := newService(t), newMemory()
 	var log bytes.Buffer
 	h := rotation.NewHandler(srv.client, mem, &rotation.Options{
-		PasswordLength: 20, ExcludePunctuation: true,
-		Logger: slog.New(slog.NewJSONHandler(&log, nil)),
+		Password: rotation.PasswordOptions{Length: 20, ExcludePunctuation: true},
+		Logger:   slog.New(slog.NewJSONHandler(&log, nil)),
 	})
 	srv.AddFunction(functionID, smtest.Lambda(h.Handle))
 	for range 3 {

@@ -24,29 +24,28 @@ func (s *step) admit(ctx context.Context) (done bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		s.holder = holderOf(out)
-		if service := aws.ToString(out.OwningService); service != "" {
-			return false, fmt.Errorf("the secret is managed by the service %q, which rotates it: use that service", service)
-		}
-		if out.DeletedDate != nil {
-			return false, errors.New("the secret is marked for deletion: restore it, or take it off the rotation")
+		s.see(out)
+		if err := refuseForeign(out); err != nil {
+			return false, err
 		}
 		// Absent is allowed: it is null until rotation is first configured.
-		if out.RotationEnabled != nil && !*out.RotationEnabled {
-			return false, errors.New("rotation is not enabled for the secret: enable it (rotate-secret), or stop calling the function")
+		if out.RotationEnabled != nil && !*out.RotationEnabled && !s.manual {
+			return false, Problem(ReasonDisabled, "enable it with rotate-secret, which resumes a rotation that was cancelled "+
+				"half-way, or stop calling the function; do not take AWSPENDING off a version that the target accepts",
+				errors.New("rotation is not enabled for the secret"))
 		}
 		stages, known := out.VersionIdsToStages[s.event.ClientRequestToken]
 		switch {
 		case !known:
-			refusal = errors.New("the secret has no such version: start the rotation with rotate-secret, which makes one, " +
-				"and do not invent a ClientRequestToken")
+			refusal = Problem(ReasonNoVersion, "start the rotation with rotate-secret, which makes one, "+
+				"and do not invent a ClientRequestToken", errors.New("the secret has no such version"))
 			return false, nil
 		case slices.Contains(stages, stageCurrent):
 			done = true
 			return true, nil
 		case !slices.Contains(stages, stagePending):
-			refusal = fmt.Errorf("the version is not AWSPENDING (its labels: %q): the rotation it belongs to was given up; "+
-				"start a new one with rotate-secret", stages)
+			refusal = Problem(ReasonNotPending, "start a new one with rotate-secret", fmt.Errorf(
+				"the version is not AWSPENDING (its labels: %q): the rotation it belongs to was given up", stages))
 			return false, nil
 		}
 		return true, nil
@@ -57,22 +56,37 @@ func (s *step) admit(ctx context.Context) (done bool, err error) {
 	return done, err
 }
 
-// describe learns anew which version has AWSCURRENT.
+// refuseForeign refuses secrets that are not ours to rotate.
+func refuseForeign(out *secretsmanager.DescribeSecretOutput) error {
+	if service := aws.ToString(out.OwningService); service != "" {
+		return Problem(ReasonManaged, "use that service, and Keyturn in the applications alone",
+			fmt.Errorf("the secret is managed by the service %q, which rotates it", service))
+	}
+	if out.DeletedDate != nil {
+		return Problem(ReasonDeleted, "restore it, or take it off the rotation", errors.New("the secret is marked for deletion"))
+	}
+	return nil
+}
+
+// describe learns anew which versions have the labels.
 func (s *step) describe(ctx context.Context) error {
 	out, err := s.client.DescribeSecret(ctx, &secretsmanager.DescribeSecretInput{SecretId: aws.String(s.event.SecretID)}, useragent.Tag)
 	if err == nil {
-		s.holder = holderOf(out)
+		s.see(out)
 	}
 	return err
 }
 
-func holderOf(out *secretsmanager.DescribeSecretOutput) string {
+func (s *step) see(out *secretsmanager.DescribeSecretOutput) {
+	s.holder, s.pendingHolder = "", ""
 	for id, stages := range out.VersionIdsToStages {
 		if slices.Contains(stages, stageCurrent) {
-			return id
+			s.holder = id
+		}
+		if slices.Contains(stages, stagePending) {
+			s.pendingHolder = id
 		}
 	}
-	return ""
 }
 
 // both returns AWSCURRENT and AWSPENDING, checked against each other. They are
@@ -94,28 +108,36 @@ func (s *step) both(ctx context.Context) (current, pending *Value, err error) {
 
 // check keeps a rotation from going on after somebody has edited the secret.
 func (s *step) check(current, pending *Value) error {
+	if isCopy(current, pending) {
+		return Problem(ReasonEdited, fmt.Sprintf("take that label off version %s (update-secret-version-stage) and start a new rotation",
+			s.event.ClientRequestToken), errors.New("AWSPENDING is a copy of AWSCURRENT, left behind by rotate-secret with "+
+			"RotateImmediately=false, and would change nothing"))
+	}
 	err := s.target.Check(current, pending)
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("AWSPENDING does not fit AWSCURRENT (version %s): %w; one of them was edited after the rotation began: "+
-		"put a version with the former user and host as AWSCURRENT and repeat the rotation, or, if the target does not "+
-		"accept AWSPENDING yet, take that label off version %s (update-secret-version-stage) and start a new rotation",
-		current.VersionID(), err, s.event.ClientRequestToken)
+	return Problem(ReasonEdited, fmt.Sprintf("put a version with the former user, host and other keys as AWSCURRENT, repeat "+
+		"the rotation, and edit it then; or, if the target does not accept AWSPENDING yet, take that label off version %s "+
+		"(update-secret-version-stage) and start a new rotation", s.event.ClientRequestToken),
+		fmt.Errorf("AWSPENDING does not fit AWSCURRENT (version %s): %w; one of them was edited after the rotation began",
+			current.VersionID(), err))
+}
+
+// isCopy reports whether nothing is to be rotated.
+func isCopy(current, pending *Value) bool {
+	return current.VersionID() != pending.VersionID() && current.Text() == pending.Text()
 }
 
 // current reads AWSCURRENT, until what GetSecretValue and DescribeSecret say is
 // one version: a value from before the last change would be the wrong
 // credential, and would lose what was edited since.
 func (s *step) current(ctx context.Context) (*Value, error) {
-	in := &secretsmanager.GetSecretValueInput{
-		SecretId: aws.String(s.event.SecretID), VersionStage: aws.String(stageCurrent),
-	}
 	var v *Value
 	var lastErr error
 	err := s.settle(ctx, func() (bool, error) {
 		var err error
-		v, err = s.get(ctx, in)
+		v, err = s.get(ctx, s.stageInput(stageCurrent))
 		if err != nil {
 			lastErr = err
 			if isNotFound(err) {
@@ -133,7 +155,7 @@ func (s *step) current(ctx context.Context) (*Value, error) {
 	case !errors.Is(err, errUnsettled):
 		return v, err
 	case isNotFound(lastErr):
-		return nil, fmt.Errorf("no version is AWSCURRENT: put a first value into the secret: %w", lastErr)
+		return nil, Problem(ReasonNoValue, "put a first value into the secret", fmt.Errorf("no version is AWSCURRENT: %w", lastErr))
 	default:
 		return nil, fmt.Errorf("which version is AWSCURRENT does not settle: %w", lastErr)
 	}
@@ -145,6 +167,10 @@ func (s *step) pendingInput() *secretsmanager.GetSecretValueInput {
 	return &secretsmanager.GetSecretValueInput{
 		SecretId: aws.String(s.event.SecretID), VersionId: aws.String(s.event.ClientRequestToken),
 	}
+}
+
+func (s *step) stageInput(stage string) *secretsmanager.GetSecretValueInput {
+	return &secretsmanager.GetSecretValueInput{SecretId: aws.String(s.event.SecretID), VersionStage: aws.String(stage)}
 }
 
 // pending reads the value that createSecret has stored, which may take a moment
@@ -162,7 +188,8 @@ func (s *step) pending(ctx context.Context) (*Value, error) {
 		return err == nil, err
 	})
 	if errors.Is(err, errUnsettled) {
-		return nil, fmt.Errorf("AWSPENDING has no value: repeat the rotation from its first step, createSecret: %w", notFound)
+		return nil, Problem(ReasonNoValue, "repeat the rotation from its first step, createSecret",
+			fmt.Errorf("AWSPENDING has no value: %w", notFound))
 	}
 	return v, err
 }
@@ -173,7 +200,8 @@ func (s *step) get(ctx context.Context, in *secretsmanager.GetSecretValueInput) 
 		return nil, err
 	}
 	if out.SecretString == nil {
-		return nil, fmt.Errorf("version %s is binary: store the credential as text (SecretString)", aws.ToString(out.VersionId))
+		return nil, Problem(ReasonBadValue, "store the credential as text (SecretString)",
+			fmt.Errorf("version %s is binary", aws.ToString(out.VersionId)))
 	}
 	return &Value{versionID: aws.ToString(out.VersionId), text: redact.Hide(*out.SecretString)}, nil
 }

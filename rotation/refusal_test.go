@@ -154,7 +154,7 @@ func TestRefusals(t *testing.T) {
 				mem.fail(errors.New("no route to host"))
 				return token
 			},
-			want: []string{"no route to host", "no verdict", "nothing was changed"},
+			want: []string{"no route to host", "no verdict", "when the target answers"},
 		},
 		{
 			name: "target down at test", step: steps[2],

@@ -12,45 +12,51 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
 )
 
-// rescue sets AWSPENDING where AWSCURRENT is refused, as whatever version the
-// target accepts. Without it nobody could change the password any more.
-func (s *step) rescue(ctx context.Context, pending *Value, currentErr error) error {
-	why := []error{currentErr}
-	for _, attempt := range []func(context.Context, *Value) (refused, err error){
-		s.setAsPrevious, s.setMeanwhile, s.setAsUnlabelled,
+// rescue sets AWSPENDING where AWSCURRENT is refused, for whatever version the
+// target accepts. Without it nobody could change the password any more. Most
+// often it finds that AWSPENDING is set, by an earlier call of this step.
+func (s *step) rescue(ctx context.Context, a *actor, currentRefused error) (result string, err error) {
+	why := []error{currentRefused}
+	for _, attempt := range []struct {
+		result string
+		try    func(context.Context, *actor) (refused, err error)
+	}{
+		{"set already", s.setAlready},
+		{"set for an older version, AWSCURRENT being refused", s.setForPrevious},
+		{"set for an older version, AWSCURRENT being refused", s.setForUnlabelled},
+		{"set meanwhile", s.setAlready}, // by another delivery of this step, at work all the while
 	} {
-		refused, err := attempt(ctx, pending)
+		refused, err := attempt.try(ctx, a)
 		if err != nil || refused == nil {
-			return err
+			return attempt.result, err
 		}
 		why = append(why, refused)
 	}
-	return fmt.Errorf("no version of the secret logs in, so nobody is there to set the password: "+
-		"give the user the password of AWSCURRENT by hand, and let the rotation be repeated: %w", errors.Join(why...))
+	return "", Problem(ReasonLockedOut, "give the user the password of AWSCURRENT by hand, and let the rotation be repeated",
+		fmt.Errorf("no version of the secret logs in, so nobody is there to set the password: %w", errors.Join(why...)))
 }
 
-// setAsPrevious is for a target where AWSCURRENT has never arrived.
-func (s *step) setAsPrevious(ctx context.Context, pending *Value) (refused, err error) {
-	previous, err := s.get(ctx, &secretsmanager.GetSecretValueInput{
-		SecretId: aws.String(s.event.SecretID), VersionStage: aws.String(stagePrevious),
-	})
+func (s *step) setAlready(ctx context.Context, a *actor) (refused, err error) {
+	err = s.target.Test(ctx, a.pending)
+	if errors.Is(err, ErrRefused) {
+		return fmt.Errorf("AWSPENDING: %w", err), nil
+	}
+	if err != nil {
+		return nil, noVerdict(fmt.Errorf("logging in with AWSPENDING, to see whether it is set already: %w", err))
+	}
+	return nil, nil
+}
+
+// setForPrevious is for a target where AWSCURRENT has never arrived.
+func (s *step) setForPrevious(ctx context.Context, a *actor) (refused, err error) {
+	previous, err := s.get(ctx, s.stageInput(stagePrevious))
 	if isNotFound(err) {
 		return errors.New("AWSPREVIOUS: there is none"), nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	return s.setAsOlder(ctx, "AWSPREVIOUS", previous, pending)
-}
-
-// setMeanwhile is for another delivery of this step, which may have been at work
-// all the while.
-func (s *step) setMeanwhile(ctx context.Context, pending *Value) (refused, err error) {
-	err = s.target.Test(ctx, pending)
-	if errors.Is(err, ErrRefused) {
-		return fmt.Errorf("AWSPENDING: %w", err), nil
-	}
-	return nil, err
+	return s.setForOlder(ctx, a, "AWSPREVIOUS", previous)
 }
 
 // versionLister is asked of the client only when all else has failed: a client
@@ -62,10 +68,10 @@ type versionLister interface {
 // maxUnlabelled bounds the failed logins, for which some servers lock a user.
 const maxUnlabelled = 3
 
-// setAsUnlabelled is for a rotation that was cut off after setSecret and then
+// setForUnlabelled is for a rotation that was cut off after setSecret and then
 // given up, by taking AWSPENDING off its version: the password that works is in
 // that version, which has no label any more.
-func (s *step) setAsUnlabelled(ctx context.Context, pending *Value) (refused, err error) {
+func (s *step) setForUnlabelled(ctx context.Context, a *actor) (refused, err error) {
 	lister, ok := s.client.(versionLister)
 	if !ok {
 		return errors.New("unlabelled versions, not tried: the client has no ListSecretVersionIds"), nil
@@ -96,7 +102,7 @@ func (s *step) setAsUnlabelled(ctx context.Context, pending *Value) (refused, er
 		if err != nil {
 			return nil, err
 		}
-		refused, err := s.setAsOlder(ctx, "unlabelled", value, pending)
+		refused, err := s.setForOlder(ctx, a, "unlabelled", value)
 		if err != nil || refused == nil {
 			return nil, err
 		}
@@ -105,22 +111,21 @@ func (s *step) setAsUnlabelled(ctx context.Context, pending *Value) (refused, er
 	return errors.Join(why...), nil
 }
 
-// setAsOlder acts as a version that was current once. refused says why it does
+// setForOlder acts for a version that was current once. refused says why it does
 // not help; err ends the step.
-func (s *step) setAsOlder(ctx context.Context, what string, older, pending *Value) (refused, err error) {
+func (s *step) setForOlder(ctx context.Context, a *actor, what string, older *Value) (refused, err error) {
 	// It is not asked for a login before it is known to be the same user's.
-	if err := s.target.Check(older, pending); err != nil {
+	if err := s.target.Check(older, a.pending); err != nil {
 		return fmt.Errorf("%s (version %s), not tried: %w", what, older.VersionID(), err), nil
 	}
-	err = s.setAs(ctx, Change{Current: older, Pending: pending, As: older})
-	if errors.Is(err, ErrRefused) {
-		return fmt.Errorf("%s (version %s): %w", what, older.VersionID(), err), nil
+	refused, err = a.set(ctx, older)
+	switch {
+	case refused != nil:
+		return fmt.Errorf("%s (version %s): %w", what, older.VersionID(), refused), nil
+	case err != nil:
+		return nil, fmt.Errorf("acting for %s (version %s), AWSCURRENT being refused: %w", what, older.VersionID(), err)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("acting as %s (version %s), AWSCURRENT being refused: %w; repeat the rotation",
-			what, older.VersionID(), err)
-	}
-	s.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "AWSCURRENT is refused, the new password was set as an older version",
+	s.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "AWSCURRENT is refused, the new password was set for an older version",
 		slog.String("secret_id", s.event.SecretID),
 		slog.String("version_id", s.event.ClientRequestToken),
 		slog.String("older_version_id", older.VersionID()),

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 )
@@ -59,50 +58,6 @@ const (
 	stagePrevious = "AWSPREVIOUS"
 )
 
-// Options are the optional parts of a [Handler]. A zero field is its default.
-type Options struct {
-	// PasswordLength is the length of a generated password. 0: 32.
-	PasswordLength int
-
-	// ExcludeCharacters are kept out of a generated password. Empty: :/@"'\
-	// which are those that AWS's own PostgreSQL function keeps out, because they
-	// break connection strings that are put together by hand.
-	ExcludeCharacters string
-
-	// ExcludePunctuation keeps all punctuation out.
-	ExcludePunctuation bool
-
-	// SettleTime is how long a step repeats reads whose answer does not fit the
-	// rotation that it was called for: a value that is not found, a label that
-	// is not there. Secrets Manager is eventually consistent, and a moment after
-	// a write such answers are normal. 0: 3 s. Negative: no repetition. It delays
-	// the error when the answer was right, and must fit the function's timeout.
-	SettleTime time.Duration
-
-	// Logger gets one line per step that was carried out. nil: silent.
-	Logger *slog.Logger
-}
-
-func (o *Options) withDefaults() Options {
-	var v Options
-	if o != nil {
-		v = *o
-	}
-	if v.PasswordLength <= 0 {
-		v.PasswordLength = 32
-	}
-	if v.ExcludeCharacters == "" {
-		v.ExcludeCharacters = `:/@"'\`
-	}
-	if v.SettleTime == 0 {
-		v.SettleTime = 3 * time.Second
-	}
-	if v.Logger == nil {
-		v.Logger = slog.New(slog.DiscardHandler)
-	}
-	return v
-}
-
 // Handler carries out rotations. It holds no state: its methods may be called
 // concurrently, for any number of secrets that have the same kind of target.
 type Handler struct {
@@ -124,16 +79,23 @@ func NewHandler(client API, target Target, opts *Options) *Handler {
 // the step's work is done, be it by this call or an earlier one, and an
 // [*Error] otherwise. Every error may be answered by calling all four steps
 // again with the same token.
+//
+// It blocks for as long as the service and the target do, and ends when ctx
+// does; how long it waits for what is not there yet is bounded by
+// [Options.SettleTime] and [Options.ReplicaWait].
 func (h *Handler) Handle(ctx context.Context, e Event) error {
-	s := &step{Handler: h, event: e}
+	return h.handle(ctx, &step{Handler: h, event: e})
+}
+
+func (h *Handler) handle(ctx context.Context, s *step) error {
 	result, err := s.run(ctx)
 	if err != nil {
-		return newError(e, err)
+		return newError(s.event, err)
 	}
 	h.opts.Logger.LogAttrs(ctx, slog.LevelInfo, "rotation step done",
-		slog.String("secret_id", e.SecretID),
-		slog.String("version_id", e.ClientRequestToken),
-		slog.String("step", e.Step),
+		slog.String("secret_id", s.event.SecretID),
+		slog.String("version_id", s.event.ClientRequestToken),
+		slog.String("step", s.event.Step),
 		slog.String("result", result))
 	return nil
 }

@@ -16,10 +16,12 @@ import (
 type step struct {
 	*Handler
 
-	event Event
+	event  Event
+	manual bool // called by Rotate, not by the service
 
-	// holder is the version that has AWSCURRENT, as the last DescribeSecret said.
-	holder string
+	// The versions that have AWSCURRENT and AWSPENDING, as the last
+	// DescribeSecret said; "" if there is none.
+	holder, pendingHolder string
 }
 
 // run returns what was done, for the log.
@@ -30,15 +32,20 @@ func (s *step) run(ctx context.Context) (result string, err error) {
 	step := steps[s.event.Step]
 	switch {
 	case step == nil:
-		return "", fmt.Errorf("unknown step: this function knows %s, %s, %s and %s", stepCreate, stepSet, stepTest, stepFinish)
+		return "", Problem(ReasonBadEvent, "have Secrets Manager call the function, not something else",
+			fmt.Errorf("unknown step: this function knows %s, %s, %s and %s", stepCreate, stepSet, stepTest, stepFinish))
 	case s.event.SecretID == "" || s.event.ClientRequestToken == "":
-		return "", errors.New("the event names no SecretId or no ClientRequestToken: let Secrets Manager call the function")
+		return "", Problem(ReasonBadEvent, "let Secrets Manager call the function",
+			errors.New("the event names no SecretId or no ClientRequestToken"))
 	}
 	done, err := s.admit(ctx)
 	if err != nil {
 		return "", err
 	}
 	if done {
+		if s.event.Step == stepFinish {
+			return alreadyCurrent, s.finishAgain(ctx)
+		}
 		return alreadyCurrent, nil
 	}
 	return step(ctx)
@@ -68,7 +75,7 @@ func (s *step) create(ctx context.Context) (string, error) {
 	}
 
 	result := "stored"
-	if err := s.put(ctx, current); err != nil {
+	if err := s.put(ctx, current, stagePending); err != nil {
 		if _, ok := errors.AsType[*types.ResourceExistsException](err); !ok {
 			return "", err
 		}
@@ -84,29 +91,16 @@ func (s *step) create(ctx context.Context) (string, error) {
 }
 
 // put makes a value and stores it.
-func (s *step) put(ctx context.Context, current *Value) error {
-	random, err := s.client.GetRandomPassword(ctx, &secretsmanager.GetRandomPasswordInput{
-		PasswordLength:          aws.Int64(int64(s.opts.PasswordLength)),
-		ExcludeCharacters:       aws.String(s.opts.ExcludeCharacters),
-		ExcludePunctuation:      aws.Bool(s.opts.ExcludePunctuation),
-		RequireEachIncludedType: aws.Bool(true),
-	}, useragent.Tag)
+func (s *step) put(ctx context.Context, current *Value, stage string) error {
+	next, err := s.next(ctx, current)
 	if err != nil {
 		return err
-	}
-	if aws.ToString(random.RandomPassword) == "" {
-		return errors.New("GetRandomPassword gave an empty password")
-	}
-	next, err := s.target.Next(current, NewValue(*random.RandomPassword))
-	if err != nil {
-		return fmt.Errorf("AWSCURRENT (version %s) yields no next value: %w; put a version that is right and rotate again",
-			current.VersionID(), err)
 	}
 	in := &secretsmanager.PutSecretValueInput{
 		SecretId:           aws.String(s.event.SecretID),
 		ClientRequestToken: aws.String(s.event.ClientRequestToken),
 		SecretString:       aws.String(next.Text()),
-		VersionStages:      []string{stagePending},
+		VersionStages:      []string{stage},
 	}
 	if s.event.RotationToken != "" {
 		in.RotationToken = aws.String(s.event.RotationToken)
@@ -115,65 +109,88 @@ func (s *step) put(ctx context.Context, current *Value) error {
 	return err
 }
 
-// set makes the target accept AWSPENDING.
-func (s *step) set(ctx context.Context) (string, error) {
-	current, pending, err := s.both(ctx)
-	if err != nil || current == pending {
-		return alreadyCurrent, err
+// next makes the value that is to follow.
+func (s *step) next(ctx context.Context, current *Value) (next *Value, err error) {
+	if issuer, ok := s.target.(Issuer); ok {
+		next, err = issuer.Issue(ctx, current, s.event.ClientRequestToken)
+		if err != nil {
+			return nil, fmt.Errorf("having the target issue a credential: %w", err)
+		}
+		return next, nil
 	}
-	switch err := s.target.Test(ctx, pending); {
-	case err == nil:
-		return "set already", nil
-	case !errors.Is(err, ErrRefused):
-		return "", fmt.Errorf("logging in with AWSPENDING, to see whether it is set already: %w; "+
-			"that is no verdict on the password, nothing was changed, repeat the rotation when the target answers", err)
+	o := s.opts.Password
+	random, err := s.client.GetRandomPassword(ctx, &secretsmanager.GetRandomPasswordInput{
+		PasswordLength:          aws.Int64(int64(o.Length)),
+		ExcludeCharacters:       aws.String(o.ExcludeCharacters),
+		ExcludeNumbers:          aws.Bool(o.ExcludeNumbers),
+		ExcludePunctuation:      aws.Bool(o.ExcludePunctuation),
+		ExcludeUppercase:        aws.Bool(o.ExcludeUppercase),
+		ExcludeLowercase:        aws.Bool(o.ExcludeLowercase),
+		RequireEachIncludedType: aws.Bool(!o.AnyIncludedType),
+	}, useragent.Tag)
+	if err != nil {
+		return nil, err
 	}
-
-	err = s.setAs(ctx, Change{Current: current, Pending: pending, As: current})
-	if err == nil {
-		return "set", nil
+	if aws.ToString(random.RandomPassword) == "" {
+		return nil, errors.New("GetRandomPassword gave an empty password")
 	}
-	if !errors.Is(err, ErrRefused) {
-		return "", fmt.Errorf("acting as AWSCURRENT (version %s): %w; repeat the rotation", current.VersionID(), err)
+	next, err = s.target.Next(current, NewValue(*random.RandomPassword))
+	if err != nil {
+		return nil, Problem(ReasonBadValue, "put a version that is right and rotate again",
+			fmt.Errorf("AWSCURRENT (version %s) yields no next value: %w", current.VersionID(), err))
 	}
-	return "set, AWSCURRENT being refused", s.rescue(ctx, pending, fmt.Errorf("AWSCURRENT (version %s): %w", current.VersionID(), err))
+	return next, nil
 }
 
-// setAs changes the credential, or finds that it is changed. Losing the
-// connection at the commit says nothing; a login does.
-func (s *step) setAs(ctx context.Context, c Change) error {
-	err := s.target.Set(ctx, c)
-	if err != nil && !errors.Is(err, ErrRefused) && s.target.Test(ctx, c.Pending) == nil {
-		return nil
-	}
-	return err
-}
-
-// test logs in with AWSPENDING.
+// test logs in with AWSPENDING, wherever applications will.
 func (s *step) test(ctx context.Context) (string, error) {
-	current, pending, err := s.both(ctx)
-	if err != nil || current == pending {
-		return alreadyCurrent, err
+	pending, err := s.pending(ctx)
+	if err != nil {
+		return "", err
 	}
-	switch err := s.target.Test(ctx, pending); {
-	case err == nil:
-		return "tested", nil
-	case errors.Is(err, ErrRefused):
-		return "", fmt.Errorf("the target refuses AWSPENDING: %w; setSecret has not run, or the password was changed since: "+
-			"repeat the rotation from its first step", err)
-	default:
-		return "", fmt.Errorf("logging in with AWSPENDING: %w; that is no verdict on the password, "+
-			"repeat the rotation when the target answers", err)
+	current, err := s.current(ctx)
+	if err != nil {
+		return "", err
 	}
+	switch {
+	case current.VersionID() == pending.VersionID():
+		return alreadyCurrent, nil
+	case isCopy(current, pending):
+		// RotateSecret with RotateImmediately=false: nothing is rotated, the
+		// function is to show that it could.
+		return "tested a copy of AWSCURRENT", s.rehearse(ctx, pending)
+	}
+	if err := s.check(current, pending); err != nil {
+		return "", err
+	}
+	return "tested", s.prove(ctx, current, pending)
 }
 
-// finish moves AWSCURRENT. It does not log in once more: testSecret just has,
-// and until the label has moved the target refuses AWSCURRENT. It does not take
-// AWSPENDING off either, the service does that when the rotation is over.
+// finish moves AWSCURRENT, after the same proof as in testSecret: a step called
+// out of turn must not promote what nobody can use. It does not take AWSPENDING
+// off, the service does that when the rotation is over.
 func (s *step) finish(ctx context.Context) (string, error) {
-	result := "promoted"
+	current, pending, err := s.both(ctx)
+	if err != nil {
+		return "", err
+	}
+	if current == pending {
+		return alreadyCurrent, s.finishAgain(ctx)
+	}
+	if err := s.prove(ctx, current, pending); err != nil {
+		return "", err
+	}
+	result, old, err := s.promote(ctx)
+	if err != nil {
+		return "", err
+	}
+	return result, s.cleanUp(ctx, old, pending)
+}
+
+// promote returns what was AWSCURRENT before, nil if somebody else moved it.
+func (s *step) promote(ctx context.Context) (result string, old *Value, err error) {
 	var refusal error
-	err := s.settle(ctx, func() (bool, error) {
+	err = s.settle(ctx, func() (bool, error) {
 		// Reading both keeps a version without a value from becoming current,
 		// which would be an outage for all readers, and an edit from being undone.
 		current, pending, err := s.both(ctx)
@@ -191,6 +208,7 @@ func (s *step) finish(ctx context.Context) (string, error) {
 			RemoveFromVersionId: aws.String(current.VersionID()),
 		}, useragent.Tag)
 		if _, ok := errors.AsType[*types.InvalidParameterException](err); !ok {
+			result, old = "promoted", current
 			return err == nil, err
 		}
 		// The label is not where we saw it: another delivery moved it, or an
@@ -201,5 +219,56 @@ func (s *step) finish(ctx context.Context) (string, error) {
 	if errors.Is(err, errUnsettled) {
 		err = fmt.Errorf("AWSCURRENT is on version %s and does not move: %w; repeat the rotation", s.holder, refusal)
 	}
-	return result, err
+	return result, old, err
+}
+
+// finishAgain is finishSecret after the promotion.
+func (s *step) finishAgain(ctx context.Context) error {
+	if _, ok := s.target.(Finisher); !ok {
+		return nil
+	}
+	pending, err := s.pending(ctx)
+	if err != nil {
+		return err
+	}
+	return s.cleanUp(ctx, nil, pending)
+}
+
+// cleanUp has the target remove what is left of the old credential. current is
+// AWSCURRENT by now. Nothing of it can be undone, nor need be: applications have
+// the new one.
+func (s *step) cleanUp(ctx context.Context, old, current *Value) error {
+	finisher, ok := s.target.(Finisher)
+	if !ok {
+		return nil
+	}
+	// A late repetition: what it would remove may be the next rotation's.
+	if err := s.describe(ctx); err != nil {
+		return notFinished(err)
+	}
+	if p := s.pendingHolder; p != "" && p != s.event.ClientRequestToken {
+		return nil
+	}
+	if old == nil {
+		var err error
+		old, err = s.get(ctx, s.stageInput(stagePrevious))
+		if err != nil && !isNotFound(err) {
+			return notFinished(err)
+		}
+	}
+	how, err := s.strategy(current)
+	if err == nil {
+		err = s.as(ctx, how, current, func(as *Value) error {
+			return finisher.Finish(ctx, Change{Current: old, Pending: current, As: as})
+		})
+	}
+	if err != nil {
+		return notFinished(err)
+	}
+	return nil
+}
+
+func notFinished(err error) error {
+	return Problem(ReasonNotFinished, "AWSCURRENT has moved and is good, repeat finishSecret or wait for the next rotation",
+		fmt.Errorf("removing the old credential: %w", err))
 }

@@ -130,9 +130,11 @@ type Finisher interface {
 // Replicated is a [Target] that has copies of its users on other servers, which
 // hear of a change some time later.
 type Replicated interface {
-	// Replicas returns the servers that applications log in to with v, besides
-	// the one that Test asks. It may resolve names.
-	Replicas(ctx context.Context, v *Value) ([]Node, error)
+	// Replicas returns the servers that applications log in to, besides the one
+	// that Test asks. It may resolve names. It is asked with AWSCURRENT, also
+	// about AWSPENDING: so a server that is gone can be taken out of a list in
+	// the secret while a rotation waits for it.
+	Replicas(ctx context.Context, current *Value) ([]Node, error)
 
 	// TestAt is Test on one of them.
 	TestAt(ctx context.Context, v *Value, at Node) error

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -22,17 +23,86 @@ type credential struct {
 	database string
 	ssl      *bool         // nil: not said
 	password func() string // see redact.Hide
+
+	superuser bool // acts for others
 }
 
 // parse reads a value. Its errors name keys, never what is in them.
-//
-// It reads into a map, not a struct: for encoding/json "Password" is as good as
-// "password", for the other readers of the secret it is not.
 func parse(v *rotation.Value) (*credential, error) {
+	m, err := object(v)
+	if err != nil {
+		return nil, err
+	}
+	return parseObject(m)
+}
+
+// parseSuperuser reads the superuser's value. If Amazon RDS manages it, it says
+// nothing about the server, which is that of the other secret then. The database
+// is always that secret's: what is granted is granted there.
+func parseSuperuser(v *rotation.Value, current *credential) (*credential, error) {
+	m, err := object(v)
+	if err != nil {
+		return nil, superuserProblem(err)
+	}
+	elsewhere := m["host"] != nil
+	if !elsewhere {
+		m["host"] = json.RawMessage(strconv.Quote("replaced"))
+		delete(m, "port")
+	}
+	c, err := parseObject(m)
+	if err != nil {
+		return nil, superuserProblem(err)
+	}
+	c.database, c.superuser = current.database, true
+	if !elsewhere {
+		c.host, c.port, c.ssl = current.host, current.port, current.ssl
+	}
+	return c, nil
+}
+
+func superuserProblem(err error) error {
+	return rotation.Problem(rotation.ReasonSuperuser, "see that it names the right secret",
+		fmt.Errorf("the superuser's secret is no credential: %w", err))
+}
+
+// object reads into a map, not a struct: for encoding/json "Password" is as good
+// as "password", for the other readers of the secret it is not.
+func object(v *rotation.Value) (map[string]json.RawMessage, error) {
 	var m map[string]json.RawMessage
 	if err := v.Decode(&m); err != nil {
 		return nil, err
 	}
+	if m == nil {
+		return nil, errors.New("the secret's value is not a JSON object")
+	}
+	return m, nil
+}
+
+// masterARN returns the superuser's secret, "" if the value names none.
+func masterARN(v *rotation.Value) (arn string, err error) {
+	m, err := object(v)
+	if err != nil {
+		return "", err
+	}
+	return arn, text(m, "masterarn", &arn)
+}
+
+// replicaNames returns the read replicas that the value names.
+func replicaNames(v *rotation.Value) (names []string, err error) {
+	m, err := object(v)
+	if err != nil || m["replicas"] == nil {
+		return nil, err
+	}
+	if json.Unmarshal(m["replicas"], &names) != nil {
+		return nil, errors.New(`the secret's "replicas" is not a list of strings`)
+	}
+	if slices.Contains(names, "") {
+		return nil, errors.New(`the secret's "replicas" has an empty string`)
+	}
+	return names, nil
+}
+
+func parseObject(m map[string]json.RawMessage) (*credential, error) {
 	c := &credential{port: 5432, database: "postgres"}
 	password := ""
 	for _, f := range []struct {

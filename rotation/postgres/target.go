@@ -2,10 +2,8 @@ package postgres
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -13,52 +11,67 @@ import (
 	"github.com/keyturn/keyturn/rotation"
 )
 
-// Options are the optional parts of a [Target]. A zero field is its default.
-type Options struct {
-	// TLS is used, as a copy, for connections that are encrypted: with RootCAs,
-	// for a server whose certificate the system's roots do not know. An empty
-	// ServerName means the host of the secret. nil: the system's roots.
-	TLS *tls.Config
-
-	// ConnectTimeout bounds each attempt to connect and log in. 0: 5 s.
-	ConnectTimeout time.Duration
-
-	// DialFunc opens the network connection, through a tunnel for instance. It
-	// gets the host as the secret names it, not resolved. nil: a [net.Dialer].
-	DialFunc pgconn.DialFunc
-}
-
-// Target is a PostgreSQL server whose user changes its own password. Which
-// server and which user is said by the secret: one Target serves any number.
+// Target is a PostgreSQL server. Which server and which user is said by the
+// secret: one Target serves any number that are rotated alike.
 type Target struct {
 	opts Options
 }
 
-var _ rotation.Target = (*Target)(nil)
+var (
+	_ rotation.Target     = (*Target)(nil)
+	_ rotation.Strategist = (*Target)(nil)
+	_ rotation.Verifier   = (*Target)(nil)
+	_ rotation.Replicated = (*Target)(nil)
+)
 
-// NewTarget returns a target for the single-user strategy. opts may be nil.
-func NewTarget(opts *Options) *Target {
-	t := &Target{}
-	if opts != nil {
-		t.opts = *opts
+// NewTarget returns a target. opts may be nil.
+func NewTarget(opts *Options) *Target { return &Target{opts: opts.withDefaults()} }
+
+func (t *Target) alternates() bool { return t.opts.Strategy == AlternatingUsers }
+
+// Strategy returns how the secret is rotated: as the Options say, by the
+// superuser whom they or the secret name.
+func (t *Target) Strategy(current *rotation.Value) (rotation.Strategy, error) {
+	if t.opts.Strategy == SingleUser {
+		return rotation.Strategy{}, nil
 	}
-	if t.opts.ConnectTimeout <= 0 {
-		t.opts.ConnectTimeout = 5 * time.Second
+	superuser := t.opts.Superuser
+	if superuser == "" {
+		var err error
+		if superuser, err = masterARN(current); err != nil {
+			return rotation.Strategy{}, err
+		}
 	}
-	return t
+	if superuser == "" {
+		return rotation.Strategy{}, rotation.Problem(rotation.ReasonSuperuser,
+			`put the ARN of the superuser's secret into "masterarn", or into Options.Superuser`,
+			errors.New("the strategy needs a superuser, and nobody names one"))
+	}
+	return rotation.Strategy{Superuser: superuser, Alternating: t.alternates()}, nil
 }
 
-// Next returns current with another password.
+// Next returns current with another password, and with the partner's name if the
+// users alternate.
 func (t *Target) Next(current, password *rotation.Value) (*rotation.Value, error) {
-	if _, err := parse(current); err != nil {
+	c, err := parse(current)
+	if err != nil {
 		return nil, err
 	}
-	return current.With("password", password.Text())
+	next, err := current.With("password", password.Text())
+	if err != nil || !t.alternates() {
+		return next, err
+	}
+	p, err := t.pairOf(c.user)
+	if err != nil {
+		return nil, err
+	}
+	return next.With("username", p.other(c.user))
 }
 
-// Check reports whether the two values name different users, or different
-// servers: then changing the password of the one would not be a rotation of the
-// other.
+// Check reports whether the two values name users that do not follow each other,
+// or different servers: then changing the password of the one would not be a
+// rotation of the other. It reports other keys that differ too, "replicas" aside:
+// that is edited to get a rotation going on.
 func (t *Target) Check(current, pending *rotation.Value) error {
 	c, err := parse(current)
 	if err != nil {
@@ -68,13 +81,21 @@ func (t *Target) Check(current, pending *rotation.Value) error {
 	if err != nil {
 		return fmt.Errorf("version %s: %w", pending.VersionID(), err)
 	}
+	want := c.user
+	if t.alternates() {
+		pair, err := t.pairOf(c.user)
+		if err != nil {
+			return err
+		}
+		want = pair.other(c.user)
+	}
 	switch {
-	case c.user != p.user:
-		return fmt.Errorf("another user: %q, not %q", p.user, c.user)
+	case want != p.user:
+		return fmt.Errorf("another user: %q, not %q", p.user, want)
 	case c.host != p.host || c.port != p.port:
 		return fmt.Errorf("another server: %s, not %s", p.address(), c.address())
 	}
-	return nil
+	return rotation.Unchanged(current, pending, "password", "username", "host", "port", "replicas")
 }
 
 // Test logs in with v and runs a statement.
@@ -83,13 +104,20 @@ func (t *Target) Check(current, pending *rotation.Value) error {
 // not ("trust" in pg_hba.conf), any password seems to work, and rotating would
 // put one into the secret that the server has never heard of.
 func (t *Target) Test(ctx context.Context, v *rotation.Value) error {
-	return t.with(ctx, v, func(conn *pgx.Conn, c *credential) error {
-		_, err := conn.Exec(ctx, "SELECT 1")
-		return c.wrap("SELECT 1", err)
-	})
+	c, err := parse(v)
+	if err != nil {
+		return err
+	}
+	return t.with(ctx, c, ping)
 }
 
-// Set logs in as c.As and sets the password of c.Pending.
+func ping(ctx context.Context, conn *pgx.Conn, c *credential) error {
+	_, err := conn.Exec(ctx, "SELECT 1")
+	return c.wrap("SELECT 1", err)
+}
+
+// Set makes the password of c.Pending that of its user, as the user of c.As. If
+// users alternate it sees to it first that both have the same rights.
 //
 // A password with characters outside of printable ASCII is an error, before
 // anything is changed. SCRAM normalises passwords, by rules on which clients
@@ -102,75 +130,47 @@ func (t *Target) Set(ctx context.Context, c rotation.Change) error {
 		return err
 	}
 	if !printableASCII(next.password()) {
-		return errors.New("the password of AWSPENDING has characters outside of printable ASCII, which clients normalise " +
-			"in different ways: put another one into AWSPENDING")
+		return rotation.Problem(rotation.ReasonBadValue, "put another one into AWSPENDING", errors.New(
+			"the password of AWSPENDING has characters outside of printable ASCII, which clients normalise in different ways"))
 	}
 	// The handler has checked it. This is the last line before the statement.
-	if err := t.Check(c.As, c.Pending); err != nil {
+	if err := t.Check(c.Current, c.Pending); err != nil {
 		return err
 	}
-	return t.with(ctx, c.As, func(conn *pgx.Conn, c *credential) error {
-		var encryption string
-		if err := conn.QueryRow(ctx, "SHOW password_encryption").Scan(&encryption); err != nil {
-			return c.wrap("SHOW password_encryption", err)
-		}
-		verifier, err := newVerifier(encryption, next.user, next.password())
+	switch t.opts.Strategy {
+	case AlternatingUsers:
+		return t.setPartner(ctx, c, next)
+	case SingleUserBySuperuser:
+		return t.withSuperuser(ctx, c, func(ctx context.Context, conn *pgx.Conn, super *credential) error {
+			return super.wrap("setting the password", setPassword(ctx, conn, next))
+		})
+	default:
+		as, err := parse(c.As)
 		if err != nil {
-			return c.wrap("password_encryption", err)
+			return err
 		}
-		// Quotes are all that a verifier needs: it has no character to escape.
-		_, err = conn.Exec(ctx, "ALTER ROLE "+pgx.Identifier{next.user}.Sanitize()+" PASSWORD '"+verifier+"'")
-		return c.wrap("ALTER ROLE", err)
-	})
+		return t.with(ctx, as, func(ctx context.Context, conn *pgx.Conn, as *credential) error {
+			return as.wrap("setting the password", setPassword(ctx, conn, next))
+		})
+	}
 }
 
-// with runs f on a connection of its own, logged in with v.
-func (t *Target) with(ctx context.Context, v *rotation.Value, f func(*pgx.Conn, *credential) error) error {
-	c, err := parse(v)
+// executor is a connection, or a transaction on one.
+type executor interface {
+	querier
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+}
+
+// setPassword sends the verifier of a password, not the password.
+func setPassword(ctx context.Context, conn executor, next *credential) error {
+	var encryption string
+	if err := conn.QueryRow(ctx, "SHOW password_encryption").Scan(&encryption); err != nil {
+		return err
+	}
+	verifier, err := newVerifier(encryption, next.user, next.password())
 	if err != nil {
 		return err
 	}
-	cfg, err := t.config(c)
-	if err != nil {
-		return err
-	}
-	conn, err := pgx.ConnectConfig(ctx, cfg)
-	if err != nil {
-		return c.connectError(err)
-	}
-	defer func() { _ = conn.Close(ctx) }() // all that was to be known is known
-	return f(conn, c)
-}
-
-// config returns a configuration in which nothing is from the environment that
-// the secret decides. ParseConfig is the only way to get one at all; its string
-// holds no part of the secret, which needs no quoting then.
-func (t *Target) config(c *credential) (*pgx.ConnConfig, error) {
-	cfg, err := pgx.ParseConfig("host=localhost port=5432 user=nobody password=none dbname=postgres " +
-		"sslmode=disable target_session_attrs=any")
-	if err != nil {
-		// The service file that PGSERVICE names, say. Not wrapped: it may quote one.
-		return nil, errors.New("the environment's PG* variables are no PostgreSQL configuration: unset them")
-	}
-	cfg.Host, cfg.Port, cfg.Fallbacks = c.host, c.port, nil
-	cfg.User, cfg.Password, cfg.Database = c.user, c.password(), c.database
-	cfg.RuntimeParams = map[string]string{"application_name": "keyturn-rotation"}
-	cfg.ConnectTimeout = t.opts.ConnectTimeout
-	// See Test. The methods are those that prove the password.
-	cfg.RequireAuth = "scram-sha-256,md5,password"
-	if t.opts.DialFunc != nil {
-		cfg.DialFunc = t.opts.DialFunc
-		cfg.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }
-	}
-	cfg.TLSConfig = nil
-	if c.encrypted() {
-		cfg.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}
-		if t.opts.TLS != nil {
-			cfg.TLSConfig = t.opts.TLS.Clone()
-		}
-		if cfg.TLSConfig.ServerName == "" {
-			cfg.TLSConfig.ServerName = c.host
-		}
-	}
-	return cfg, nil
+	_, err = conn.Exec(ctx, "ALTER ROLE "+ident(next.user)+" PASSWORD "+literal(verifier))
+	return err
 }
