@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -12,10 +13,10 @@ import (
 func (p pair) otherDatabases(ctx context.Context, q querier) ([]string, error) {
 	rows, err := q.Query(ctx, `
 		SELECT DISTINCT d.datname::text
-		FROM pg_catalog.pg_shdepend s
-		JOIN pg_catalog.pg_database d ON d.oid = s.dbid
-		WHERE s.refclassid = 'pg_catalog.pg_authid'::regclass AND s.deptype IN ('a', 'o')
-			AND s.refobjid = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = $1)
+		FROM pg_shdepend s
+		JOIN pg_database d ON d.oid = s.dbid
+		WHERE s.refclassid = 'pg_authid'::regclass AND s.deptype IN ('a', 'o')
+			AND s.refobjid = (SELECT oid FROM pg_roles WHERE rolname = $1)
 			AND d.datname <> current_database() AND d.datallowconn
 		ORDER BY 1`, p.clone)
 	if err != nil {
@@ -24,40 +25,53 @@ func (p pair) otherDatabases(ctx context.Context, q querier) ([]string, error) {
 	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
-// here are the dependencies of a role that belong to this database, or to none.
-const here = `
-	pg_catalog.pg_shdepend d
-	WHERE d.refclassid = 'pg_catalog.pg_authid'::regclass AND d.refobjid = $1
-		AND d.dbid IN (0, (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()))`
-
 // ownership gives the base what the clone owns: that of a clone that was not made
 // here, or had its settings changed. For the clone it makes no difference, for
 // the base it is the difference between all and nothing.
 func (c *comparison) ownership(ctx context.Context) error {
-	var owns, mayClone, mayBase bool
+	var owns bool
 	// Default privileges do not count. They are for what a role creates, and the
 	// clone does not create anything as itself.
 	err := c.q.QueryRow(ctx, `
-		SELECT EXISTS (SELECT FROM `+here+` AND d.deptype = 'o' AND d.classid <> 'pg_catalog.pg_default_acl'::regclass),
-			pg_has_role(current_user, $1, 'USAGE'), pg_has_role(current_user, $2, 'USAGE')`, c.clone.oid, c.base.oid).
-		Scan(&owns, &mayClone, &mayBase)
-	if err != nil || !owns {
-		return err
+		SELECT EXISTS (SELECT FROM pg_shdepend d WHERE `+here+` AND d.deptype = 'o' AND d.classid <> 'pg_default_acl'::regclass)`,
+		c.clone.oid).Scan(&owns)
+	if err == nil && owns {
+		c.add("REASSIGN OWNED BY %s TO %s", ident(c.clone.name), ident(c.base.name))
 	}
-	// Who is no superuser has to be a member of both, for as long as it takes.
-	var undo []string
-	for _, r := range []struct {
-		name string
-		may  bool
-	}{{c.clone.name, mayClone}, {c.base.name, mayBase}} {
-		if !r.may {
-			c.add("GRANT %s TO CURRENT_USER", ident(r.name))
-			undo = append(undo, "REVOKE "+ident(r.name)+" FROM CURRENT_USER")
+	return err
+}
+
+// here are the dependencies of a role that belong to this database, or to none.
+const here = `d.refclassid = 'pg_authid'::regclass AND d.refobjid = $1
+	AND d.dbid IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))`
+
+// asOwner runs statements about objects as somebody who may: a superuser that is
+// none has to be a member of both, for as long as it takes.
+func (c *comparison) asOwner(ctx context.Context, statements []string) ([]string, error) {
+	if len(statements) == 0 {
+		return nil, nil
+	}
+	var before, after []string
+	for _, r := range []*role{c.base, c.clone} {
+		var may, member bool
+		err := c.q.QueryRow(ctx, `
+			SELECT pg_has_role($1::oid, 'USAGE'), EXISTS (
+				SELECT FROM pg_auth_members m, pg_roles me
+				WHERE me.rolname = current_user AND m.roleid = $1 AND m.member = me.oid AND ($2 < 160000 OR m.grantor = me.oid))`,
+			r.oid, c.version).Scan(&may, &member)
+		switch {
+		case err != nil:
+			return nil, err
+		case may:
+		case !member:
+			before = append(before, "GRANT "+ident(r.name)+" TO CURRENT_USER")
+			after = append(after, "REVOKE "+ident(r.name)+" FROM CURRENT_USER")
+		case c.version >= v16:
+			before = append(before, "GRANT "+ident(r.name)+" TO CURRENT_USER WITH INHERIT TRUE")
+			after = append(after, "REVOKE INHERIT OPTION FOR "+ident(r.name)+" FROM CURRENT_USER")
 		}
 	}
-	c.add("REASSIGN OWNED BY %s TO %s", ident(c.clone.name), ident(c.base.name))
-	c.statements = append(c.statements, undo...)
-	return nil
+	return slices.Concat(before, statements, after), nil
 }
 
 // catalog is one that has privileges in it.
@@ -147,8 +161,7 @@ func (c catalog) query() string {
 			EXISTS (SELECT FROM aclexplode(` + c.acl + `) y WHERE y.grantee = $2
 				AND y.privilege_type = x.privilege_type AND (y.is_grantable OR NOT x.is_grantable))
 		FROM pg_shdepend d JOIN ` + c.from + `, aclexplode(` + c.acl + `) x
-		WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = $1 AND d.deptype = 'a' AND x.grantee = $1
-			AND d.dbid IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))`
+		WHERE ` + here + ` AND d.deptype = 'a' AND x.grantee = $1`
 }
 
 // grants takes from the clone what it was given beside the base, or gives it to

@@ -141,8 +141,8 @@ func run(ctx context.Context, h *rotation.Handler, token string, steps ...string
 	return nil
 }
 
-// password returns the password of a label, "" if there is none.
-func (f *fixture) password(stage string) string {
+// text returns the value of a label as it is stored, "" if there is none.
+func (f *fixture) text(stage string) string {
 	f.t.Helper()
 	out, err := f.client.GetSecretValue(f.t.Context(), &secretsmanager.GetSecretValueInput{
 		SecretId: aws.String(secretName), VersionStage: aws.String(stage),
@@ -150,11 +150,13 @@ func (f *fixture) password(stage string) string {
 	if err != nil {
 		return ""
 	}
-	var v struct{ Password string }
-	if err := json.Unmarshal([]byte(*out.SecretString), &v); err != nil {
-		f.t.Fatal(err)
-	}
-	return v.Password
+	return *out.SecretString
+}
+
+// password returns the password of a label, "" if there is none.
+func (f *fixture) password(stage string) string {
+	f.t.Helper()
+	return f.value(stage).Password
 }
 
 // logsIn reports whether the server takes the password. It does not go through

@@ -38,7 +38,7 @@ func readRole(ctx context.Context, q querier, name string) (*role, error) {
 	err := q.QueryRow(ctx, `
 		SELECT oid, rolsuper, rolcreaterole, rolcreatedb, rolcanlogin, rolreplication, rolbypassrls, rolinherit,
 			rolconnlimit, coalesce(rolvaliduntil, 'infinity')::text, coalesce(shobj_description(oid, 'pg_authid'), '')
-		FROM pg_catalog.pg_roles WHERE rolname = $1`, name).
+		FROM pg_roles WHERE rolname = $1`, name).
 		Scan(&r.oid, &super, &createrole, &createdb, &login, &replication, &bypassrls, &r.inherit, &limit, &until, &r.comment)
 	if err != nil {
 		return nil, err
@@ -75,19 +75,27 @@ func (p pair) missing(ctx context.Context, q querier, next string, scope scope) 
 	if err := q.QueryRow(ctx, "SELECT current_setting('server_version_num')::int").Scan(&c.version); err != nil {
 		return nil, err
 	}
-	parts := []func(context.Context) error{c.memberships, c.ownership, c.grants}
-	if scope == objects {
-		parts = parts[1:]
-	} else if c.toClone {
-		c.compareAttributes()
-		parts = append(parts, c.settings)
-	}
-	for _, part := range parts {
-		if err := part(ctx); err != nil {
+	if scope == rolesAndObjects {
+		if c.toClone {
+			c.compareAttributes()
+			if err := c.settings(ctx); err != nil {
+				return nil, err
+			}
+		}
+		if err := c.memberships(ctx); err != nil {
 			return nil, err
 		}
 	}
-	return c.statements, nil
+	roles := c.statements
+	c.statements = nil
+	if err := c.ownership(ctx); err != nil {
+		return nil, err
+	}
+	if err := c.grants(ctx); err != nil {
+		return nil, err
+	}
+	objects, err := c.asOwner(ctx, c.statements)
+	return append(roles, objects...), err
 }
 
 // comparison collects statements.
@@ -132,9 +140,9 @@ func (c *comparison) readMemberships(ctx context.Context, of *role) ([]membershi
 	rows, err := c.q.Query(ctx, `
 		SELECT r.rolname::text, coalesce(g.rolname::text, ''), m.admin_option,
 			coalesce((to_jsonb(m)->>'inherit_option')::bool, true), coalesce((to_jsonb(m)->>'set_option')::bool, true)
-		FROM pg_catalog.pg_auth_members m
-		JOIN pg_catalog.pg_roles r ON r.oid = m.roleid
-		LEFT JOIN pg_catalog.pg_roles g ON g.oid = m.grantor
+		FROM pg_auth_members m
+		JOIN pg_roles r ON r.oid = m.roleid
+		LEFT JOIN pg_roles g ON g.oid = m.grantor
 		WHERE m.member = $1 ORDER BY 1, 2`, of.oid)
 	if err != nil {
 		return nil, err

@@ -55,8 +55,8 @@ func (c *comparison) alter(s setting) string {
 func (c *comparison) readSettings(ctx context.Context, of *role) (map[setting]string, error) {
 	rows, err := c.q.Query(ctx, `
 		SELECT coalesce(d.datname::text, ''), unnest(s.setconfig)
-		FROM pg_catalog.pg_db_role_setting s
-		LEFT JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase
+		FROM pg_db_role_setting s
+		LEFT JOIN pg_database d ON d.oid = s.setdatabase
 		WHERE s.setrole = $1`, of.oid)
 	if err != nil {
 		return nil, err
