@@ -1,0 +1,85 @@
+package mysql
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"time"
+)
+
+// Strategy is whose password is changed, and by whom.
+type Strategy int
+
+const (
+	// SingleUser has the user of the secret change its own password.
+	SingleUser Strategy = iota
+
+	// SingleUserBySuperuser has a superuser change it, for a user that may not,
+	// or logs in to a read replica alone. On MariaDB it is what there is to have
+	// both passwords work until the rotation is over.
+	SingleUserBySuperuser
+
+	// AlternatingUsers has a superuser give a second user the same rights and a
+	// new password, so that AWSCURRENT goes on working.
+	AlternatingUsers
+)
+
+// Options are the optional parts of a [Target]. A zero field is its default.
+type Options struct {
+	// Strategy is how passwords are rotated. 0: [SingleUser].
+	Strategy Strategy
+
+	// Superuser is the id of the secret with the superuser's credential: an ARN
+	// or a name. Empty: the "masterarn" of the secret that is rotated, which
+	// whoever may write that secret chooses.
+	Superuser string
+
+	// Suffix tells the two users of [AlternatingUsers] apart. Empty: "_clone".
+	Suffix string
+
+	// Replicas are read replicas on which the new password is tested before
+	// AWSCURRENT moves, besides those in the secret's "replicas": hosts, or
+	// host:port where the port is not the secret's. A name that resolves to
+	// several addresses is all of them.
+	Replicas []string
+
+	// TLS is used, as a copy, for connections that are encrypted. An empty
+	// ServerName means the host of the secret. No RootCAs, or nil: the system's
+	// roots and Amazon RDS's, and Amazon RDS's alone for a superuser whose secret
+	// does not say where it logs in.
+	TLS *tls.Config
+
+	// ConnectTimeout bounds each attempt to connect and log in. 0: 5 s.
+	ConnectTimeout time.Duration
+
+	// DialFunc opens the network connection, through a tunnel for instance. It
+	// gets the host as the secret names it, not resolved, unless LookupHost is
+	// set. nil: a [net.Dialer].
+	DialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
+
+	// LookupHost resolves the names of read replicas. nil:
+	// [net.Resolver.LookupHost], and no resolving if DialFunc is set.
+	LookupHost func(ctx context.Context, host string) (addrs []string, err error)
+
+	// Logger gets a line when the server cannot hold two passwords of a user, and
+	// one with the rights that alternating users have got and lost. nil: silent.
+	Logger *slog.Logger
+}
+
+func (o *Options) withDefaults() Options {
+	var v Options
+	if o != nil {
+		v = *o
+	}
+	if v.Suffix == "" {
+		v.Suffix = "_clone"
+	}
+	if v.ConnectTimeout <= 0 {
+		v.ConnectTimeout = 5 * time.Second
+	}
+	if v.Logger == nil {
+		v.Logger = slog.New(slog.DiscardHandler)
+	}
+	return v
+}
