@@ -212,7 +212,7 @@ func (s *Server) launch(ctx context.Context) error {
 		case <-tick.C:
 			pid, _ := os.ReadFile(filepath.Join(s.dataDir(), "postmaster.pid"))
 			lines := strings.Split(string(pid), "\n")
-			if len(lines) > 7 && strings.TrimSpace(lines[7]) == "ready" {
+			if len(lines) > 7 && slices.Contains([]string{"ready", "standby"}, strings.TrimSpace(lines[7])) {
 				return nil
 			}
 		}
