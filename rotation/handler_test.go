@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
+	"github.com/keyturn/keyturn/internal/killtest"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/smtest"
 )
@@ -101,16 +102,16 @@ func TestKilledStale(t *testing.T) {
 }
 
 func testKilled(t *testing.T, client func(srv *service, token string) rotation.API) {
-	srv, mem, l := newService(t), newMemory(), &life{}
+	srv, mem, l := newService(t), newMemory(), &killtest.Life{}
 	mem.life = l
 	puts := 0
 	for n := 1; ; n++ {
-		l.begin(0)
+		l.Begin(0)
 		token := srv.begin(t)
-		h := rotation.NewHandler(mortal{client(srv, token), l}, mem, nil)
-		l.begin(n)
+		h := rotation.NewHandler(killtest.Client{API: client(srv, token), Life: l}, mem, nil)
+		l.Begin(n)
 		err := run(t.Context(), h, token, steps...)
-		if !l.over() {
+		if !l.Over() {
 			if n < 30 {
 				t.Fatalf("a rotation has but %d moments to be killed at", n)
 			}
@@ -120,7 +121,7 @@ func testKilled(t *testing.T, client func(srv *service, token string) rotation.A
 			t.Logf("killed at %d moments; %d calls of PutSecretValue", n-1, srv.Count("PutSecretValue"))
 			return
 		}
-		l.begin(0)
+		l.Begin(0)
 		// What the target has must be within reach of a client: see package retry.
 		mem.mu.Lock()
 		live := mem.passwords["app"]
@@ -286,7 +287,7 @@ func TestGivenUp(t *testing.T) {
 		srv, mem := newService(t), newMemory()
 		h := rotation.NewHandler(srv.client, mem, nil)
 		if !lists {
-			h = rotation.NewHandler(mortal{srv.client, &life{}}, mem, nil)
+			h = rotation.NewHandler(killtest.Client{API: srv.client, Life: &killtest.Life{}}, mem, nil)
 		}
 		for range 4 { // versions that are older, and are not tried
 			if err := run(t.Context(), h, srv.begin(t), steps...); err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
+	"github.com/keyturn/keyturn/internal/killtest"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/smtest"
 )
@@ -25,7 +26,7 @@ var steps = []string{"createSecret", "setSecret", "testSecret", "finishSecret"}
 
 // memory is a server with users in memory.
 type memory struct {
-	life *life // may be nil
+	life *killtest.Life // may be nil
 
 	mu        sync.Mutex // protects following
 	passwords map[string]string
@@ -54,7 +55,7 @@ func (m *memory) Check(current, pending *rotation.Value) error {
 }
 
 func (m *memory) Test(_ context.Context, v *rotation.Value) error {
-	if err := m.life.tick(); err != nil {
+	if err := m.life.Tick(); err != nil {
 		return err
 	}
 	m.mu.Lock()
@@ -78,7 +79,7 @@ func (m *memory) loginLocked(v *rotation.Value) error {
 }
 
 func (m *memory) Set(_ context.Context, c rotation.Change) error {
-	if err := m.life.tick(); err != nil {
+	if err := m.life.Tick(); err != nil {
 		return err
 	}
 	m.mu.Lock()
@@ -95,7 +96,7 @@ func (m *memory) Set(_ context.Context, c rotation.Change) error {
 		m.dropped = false
 		return errors.New("connection lost")
 	}
-	return m.life.tick()
+	return m.life.Tick()
 }
 
 func (m *memory) set(password string) {
@@ -108,88 +109,6 @@ func (m *memory) fail(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.down = err
-}
-
-// life is that of a process: it ends at the n-th tick, and nothing that the
-// process would still do happens after that.
-type life struct {
-	mu   sync.Mutex // protects following
-	left int        // 0: lives for ever
-	dead bool
-}
-
-var errKilled = errors.New("killed")
-
-func (l *life) tick() error {
-	if l == nil {
-		return nil
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.left > 0 {
-		l.left--
-		l.dead = l.left == 0
-	}
-	if l.dead {
-		return errKilled
-	}
-	return nil
-}
-
-// begin gives a new life, which ends at the n-th tick.
-func (l *life) begin(n int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.left, l.dead = n, false
-}
-
-func (l *life) over() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.dead
-}
-
-// mortal is a client whose process dies before a call, or after its effect.
-type mortal struct {
-	rotation.API
-
-	life *life
-}
-
-type apiCall[In, Out any] = func(context.Context, *In, ...func(*secretsmanager.Options)) (*Out, error)
-
-func mortalCall[In, Out any](ctx context.Context, l *life, in *In, call apiCall[In, Out]) (*Out, error) {
-	if err := l.tick(); err != nil {
-		return nil, err
-	}
-	out, err := call(ctx, in)
-	if err != nil {
-		return nil, err
-	}
-	if err := l.tick(); err != nil {
-		return nil, err
-	}
-	return out, nil
-}
-
-func (m mortal) DescribeSecret(ctx context.Context, in *secretsmanager.DescribeSecretInput, _ ...func(*secretsmanager.Options)) (*secretsmanager.DescribeSecretOutput, error) {
-	return mortalCall(ctx, m.life, in, m.API.DescribeSecret)
-}
-
-func (m mortal) GetSecretValue(ctx context.Context, in *secretsmanager.GetSecretValueInput, _ ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error) {
-	return mortalCall(ctx, m.life, in, m.API.GetSecretValue)
-}
-
-func (m mortal) PutSecretValue(ctx context.Context, in *secretsmanager.PutSecretValueInput, _ ...func(*secretsmanager.Options)) (*secretsmanager.PutSecretValueOutput, error) {
-	return mortalCall(ctx, m.life, in, m.API.PutSecretValue)
-}
-
-func (m mortal) UpdateSecretVersionStage(ctx context.Context, in *secretsmanager.UpdateSecretVersionStageInput, _ ...func(*secretsmanager.Options)) (*secretsmanager.UpdateSecretVersionStageOutput, error) {
-	return mortalCall(ctx, m.life, in, m.API.UpdateSecretVersionStage)
-}
-
-func (m mortal) GetRandomPassword(ctx context.Context, in *secretsmanager.GetRandomPasswordInput, _ ...func(*secretsmanager.Options)) (*secretsmanager.GetRandomPasswordOutput, error) {
-	return mortalCall(ctx, m.life, in, m.API.GetRandomPassword)
 }
 
 // service is a Secrets Manager with one secret.

@@ -8,6 +8,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
+	"github.com/keyturn/keyturn/internal/killtest"
 	"github.com/keyturn/keyturn/rotation"
 )
 
@@ -225,12 +226,12 @@ func created(t *testing.T, srv *service, mem *memory, token string) {
 
 // Network errors of the service go to the caller as they are.
 func TestServiceErrors(t *testing.T) {
-	srv, mem, l := newService(t), newMemory(), &life{}
-	h := rotation.NewHandler(mortal{srv.client, l}, mem, nil)
+	srv, mem, l := newService(t), newMemory(), &killtest.Life{}
+	h := rotation.NewHandler(killtest.Client{API: srv.client, Life: l}, mem, nil)
 	token := srv.begin(t)
-	l.begin(1)
+	l.Begin(1)
 	err := h.Handle(t.Context(), event(steps[0], token))
-	if !errors.Is(err, errKilled) {
+	if !errors.Is(err, killtest.ErrKilled) {
 		t.Errorf("Handle = %v, want the client's error wrapped", err)
 	}
 }

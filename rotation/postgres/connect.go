@@ -82,6 +82,7 @@ func (t *Target) config(c *credential) (*pgx.ConnConfig, error) {
 	cfg.User, cfg.Password, cfg.Database = c.user, c.password(), c.database
 	cfg.RuntimeParams = map[string]string{"application_name": "keyturn-rotation"}
 	cfg.ConnectTimeout = t.opts.ConnectTimeout
+	cfg.DefaultQueryExecMode = pgx.QueryExecModeExec // no statement is run twice
 	// See Test. The methods are those that prove the password.
 	cfg.RequireAuth = "scram-sha-256,md5,password"
 	if c.superuser {

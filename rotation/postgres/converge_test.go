@@ -23,14 +23,7 @@ func (f *fixture) names(statements ...string) []string {
 // the target compares it.
 func (f *fixture) everything(t *testing.T, database, user string) map[string]bool {
 	t.Helper()
-	cfg := server.ConnConfig()
-	cfg.Database = database
-	conn, err := pgx.ConnectConfig(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close(t.Context()) }()
-	rows, err := conn.Query(t.Context(), `
+	rows, err := f.admin(database).Query(t.Context(), `
 		WITH u AS (SELECT oid FROM pg_roles WHERE rolname = $1),
 		p AS (SELECT p || g AS p FROM unnest(ARRAY['SELECT','INSERT','UPDATE','DELETE','TRUNCATE','REFERENCES','TRIGGER','USAGE',
 			'EXECUTE','CREATE','CONNECT','TEMPORARY','SET','ALTER SYSTEM']) p, unnest(ARRAY['', ' WITH GRANT OPTION']) g)

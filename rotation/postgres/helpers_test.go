@@ -5,10 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -58,6 +56,26 @@ type fixture struct {
 	client   *secretsmanager.Client
 	user     string
 	database string
+	admins   map[string]*pgx.Conn // by database
+}
+
+// admin returns the superuser's connection to a database, which stays open.
+func (f *fixture) admin(database string) *pgx.Conn {
+	f.t.Helper()
+	if f.admins[database] == nil {
+		cfg := server.ConnConfig()
+		cfg.Database = database
+		conn, err := pgx.ConnectConfig(f.t.Context(), cfg)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		f.t.Cleanup(func() { _ = conn.Close(context.Background()) })
+		if f.admins == nil {
+			f.admins = make(map[string]*pgx.Conn)
+		}
+		f.admins[database] = conn
+	}
+	return f.admins[database]
 }
 
 // newUser makes a user with a database. The name gets a number, for -count.
@@ -191,109 +209,4 @@ func (f *fixture) checkRotated(before string) {
 	if f.logsIn(before) {
 		f.t.Error("the server accepts the old password")
 	}
-}
-
-// life is that of a process: it ends at the n-th tick, and nothing that the
-// process would still do happens after that.
-type life struct {
-	mu    sync.Mutex // protects following
-	left  int        // 0: lives for ever
-	dead  bool
-	conns []net.Conn
-}
-
-var errKilled = errors.New("killed")
-
-func (l *life) tick() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.left > 0 {
-		if l.left--; l.left == 0 {
-			l.dead = true
-			for _, c := range l.conns { // as the kernel does
-				_ = c.Close()
-			}
-			l.conns = nil
-		}
-	}
-	if l.dead {
-		return errKilled
-	}
-	return nil
-}
-
-func (l *life) begin(n int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.left, l.dead = n, false
-}
-
-func (l *life) over() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.dead
-}
-
-// dial opens a connection on which each message to the server is a moment to
-// die before, and one to die after.
-func (l *life) dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	if err := l.tick(); err != nil {
-		return nil, err
-	}
-	conn, err := new(net.Dialer).DialContext(ctx, network, addr)
-	if err != nil {
-		return nil, err
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.conns = append(l.conns, conn)
-	return &mortalConn{conn, l}, nil
-}
-
-type mortalConn struct {
-	net.Conn
-
-	life *life
-}
-
-func (c *mortalConn) Write(b []byte) (int, error) {
-	if err := c.life.tick(); err != nil {
-		return 0, err
-	}
-	n, err := c.Conn.Write(b)
-	if err != nil {
-		return n, err
-	}
-	return n, c.life.tick()
-}
-
-// mortal is a client that dies before the calls that change something, and
-// after their effect. Package rotation's own tests do so at all of them.
-type mortal struct {
-	rotation.API
-
-	life *life
-}
-
-func (m mortal) PutSecretValue(ctx context.Context, in *secretsmanager.PutSecretValueInput, opts ...func(*secretsmanager.Options)) (*secretsmanager.PutSecretValueOutput, error) {
-	if err := m.life.tick(); err != nil {
-		return nil, err
-	}
-	out, err := m.API.PutSecretValue(ctx, in, opts...)
-	return out, errors.Join(err, m.life.tick())
-}
-
-func (m mortal) UpdateSecretVersionStage(ctx context.Context, in *secretsmanager.UpdateSecretVersionStageInput, opts ...func(*secretsmanager.Options)) (*secretsmanager.UpdateSecretVersionStageOutput, error) {
-	if err := m.life.tick(); err != nil {
-		return nil, err
-	}
-	out, err := m.API.UpdateSecretVersionStage(ctx, in, opts...)
-	return out, errors.Join(err, m.life.tick())
-}
-
-func (m mortal) GetSecretValue(ctx context.Context, in *secretsmanager.GetSecretValueInput, opts ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error) {
-	if err := m.life.tick(); err != nil {
-		return nil, err
-	}
-	return m.API.GetSecretValue(ctx, in, opts...)
 }

@@ -126,39 +126,6 @@ func TestPasswordEncryption(t *testing.T) {
 	}
 }
 
-// All steps and all statements, the commit included: wherever the process dies,
-// AWSCURRENT or AWSPENDING logs in, and repeating the rotation completes it.
-func TestKilled(t *testing.T) {
-	f, l := newFixture(t, "", "first"), &life{}
-	target := postgres.NewTarget(&postgres.Options{DialFunc: l.dial})
-	h := rotation.NewHandler(mortal{f.client, l}, target, nil)
-	for n := 1; ; n++ {
-		l.begin(0)
-		before := f.password("AWSCURRENT")
-		token := f.begin()
-		l.begin(n)
-		err := run(t.Context(), h, token, steps...)
-		if !l.over() {
-			if n < 40 {
-				t.Fatalf("a rotation has but %d moments to be killed at", n)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Logf("killed at %d moments", n-1)
-			return
-		}
-		l.begin(0)
-		if !f.logsIn(f.password("AWSCURRENT")) && !f.logsIn(f.password("AWSPENDING")) {
-			t.Fatalf("killed at %d: neither AWSCURRENT nor AWSPENDING logs in", n)
-		}
-		if err := run(t.Context(), h, token, steps...); err != nil {
-			t.Fatalf("killed at %d: %v", n, err)
-		}
-		f.checkRotated(before)
-	}
-}
-
 // Killed between two steps, and each step twice.
 func TestRepeated(t *testing.T) {
 	f := newFixture(t, "", "first")
