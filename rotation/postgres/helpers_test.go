@@ -34,6 +34,11 @@ func TestMain(m *testing.M) {
 			return 1
 		}
 		defer func() { _ = server.Stop() }()
+		defer func() {
+			for _, replica := range startedReplicas {
+				_ = replica.Stop()
+			}
+		}()
 		return m.Run()
 	}())
 }
