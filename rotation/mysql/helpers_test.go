@@ -278,10 +278,21 @@ func (f *fixture) version(stage string) (l login) {
 	return l
 }
 
-// superuser returns the superuser's secret.
+// value returns the value that a label has.
+func (f *fixture) value(stage string) *rotation.Value {
+	f.t.Helper()
+	return f.read(&secretsmanager.GetSecretValueInput{SecretId: aws.String(secretName), VersionStage: aws.String(stage)})
+}
+
+// superuser returns the superuser's value.
 func (f *fixture) superuser() *rotation.Value {
 	f.t.Helper()
-	out, err := f.client.GetSecretValue(f.t.Context(), &secretsmanager.GetSecretValueInput{SecretId: aws.String(superName)})
+	return f.read(&secretsmanager.GetSecretValueInput{SecretId: aws.String(superName)})
+}
+
+func (f *fixture) read(in *secretsmanager.GetSecretValueInput) *rotation.Value {
+	f.t.Helper()
+	out, err := f.client.GetSecretValue(f.t.Context(), in)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -411,12 +422,7 @@ func (f *fixture) checkUsers() {
 	}
 }
 
-// generalLog returns all statements that the server has seen, as it logs them.
-func generalLog(t *testing.T, srv *mysqlserver.Server) string {
-	t.Helper()
-	return dataFile(t, srv, "general.log")
-}
-
+// dataFile returns what is in files of the server's data folder.
 func dataFile(t *testing.T, srv *mysqlserver.Server, pattern string) string {
 	t.Helper()
 	names, err := filepath.Glob(filepath.Join(srv.Dir(), "data", pattern))
