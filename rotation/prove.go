@@ -41,7 +41,7 @@ func (s *step) prove(ctx context.Context, current, pending *Value) error {
 			return verifier.Verify(ctx, Change{Current: current, Pending: pending, As: as})
 		})
 		if err != nil {
-			return noVerdictButProblem(fmt.Errorf("comparing what the users of AWSCURRENT and AWSPENDING may do: %w", err))
+			return noVerdict(fmt.Errorf("comparing what the users of AWSCURRENT and AWSPENDING may do: %w", err))
 		}
 	}
 	return s.proveReplicas(ctx, current, pending)

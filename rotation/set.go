@@ -69,12 +69,10 @@ func (a *actor) set(ctx context.Context, v *Value) (refused, err error) {
 	switch {
 	case errors.Is(err, ErrRefused):
 		return err, nil
-	case err != nil && a.how.Superuser != "":
-		return nil, noVerdict(err)
 	case err != nil:
-		return nil, noVerdictButProblem(err)
+		return nil, noVerdict(err)
 	case a.how.Superuser != "":
-		return nil, noVerdictButProblem(a.as(ctx, a.how, nil, func(super *Value) error {
+		return nil, noVerdict(a.as(ctx, a.how, nil, func(super *Value) error {
 			return a.setAs(ctx, Change{Current: v, Pending: a.pending, As: super})
 		}))
 	}
@@ -145,14 +143,11 @@ func (s *step) superuser(ctx context.Context, id, stage string) (*Value, error) 
 	return v, nil
 }
 
+// noVerdict is for errors of a target that are no refusal. What says itself what
+// to do it leaves alone.
 func noVerdict(err error) error {
-	return Problem(ReasonUnreachable, "that is no verdict on the password, repeat the rotation when the target answers", err)
-}
-
-// noVerdictButProblem leaves alone what says itself what to do.
-func noVerdictButProblem(err error) error {
 	if err == nil || isProblem(err) {
 		return err
 	}
-	return noVerdict(err)
+	return Problem(ReasonUnreachable, "that is no verdict on the password, repeat the rotation when the target answers", err)
 }

@@ -36,7 +36,7 @@ func (c *comparison) ownership(ctx context.Context) error {
 		SELECT EXISTS (SELECT FROM pg_shdepend d WHERE `+here+` AND d.deptype = 'o' AND d.classid <> 'pg_default_acl'::regclass)`,
 		c.clone.oid).Scan(&owns)
 	if err == nil && owns {
-		c.add("REASSIGN OWNED BY %s TO %s", ident(c.clone.name), ident(c.base.name))
+		c.addObject("REASSIGN OWNED BY %s TO %s", ident(c.clone.name), ident(c.base.name))
 	}
 	return err
 }
@@ -45,10 +45,10 @@ func (c *comparison) ownership(ctx context.Context) error {
 const here = `d.refclassid = 'pg_authid'::regclass AND d.refobjid = $1
 	AND d.dbid IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))`
 
-// asOwner runs statements about objects as somebody who may: a superuser that is
-// none has to be a member of both, for as long as it takes.
-func (c *comparison) asOwner(ctx context.Context, statements []string) ([]string, error) {
-	if len(statements) == 0 {
+// asOwner returns the statements about objects with what makes that who runs them
+// may: a superuser that is none has to be a member of both, for as long as it takes.
+func (c *comparison) asOwner(ctx context.Context) ([]string, error) {
+	if len(c.ofObjects) == 0 {
 		return nil, nil
 	}
 	var before, after []string
@@ -71,7 +71,7 @@ func (c *comparison) asOwner(ctx context.Context, statements []string) ([]string
 			after = append(after, "REVOKE INHERIT OPTION FOR "+ident(r.name)+" FROM CURRENT_USER")
 		}
 	}
-	return slices.Concat(before, statements, after), nil
+	return slices.Concat(before, c.ofObjects, after), nil
 }
 
 // catalog is one that has privileges in it.
@@ -182,12 +182,12 @@ func (c *comparison) grants(ctx context.Context) error {
 	_, err = pgx.ForEachRow(rows, []any{&prefix, &privilege, &object, &grantable, &has}, func() error {
 		switch {
 		case c.toClone:
-			c.add("%sREVOKE %s ON %s FROM %s", prefix, privilege, object, ident(c.clone.name))
+			c.addObject("%sREVOKE %s ON %s FROM %s", prefix, privilege, object, ident(c.clone.name))
 		case has:
 		case grantable:
-			c.add("%sGRANT %s ON %s TO %s WITH GRANT OPTION", prefix, privilege, object, ident(c.base.name))
+			c.addObject("%sGRANT %s ON %s TO %s WITH GRANT OPTION", prefix, privilege, object, ident(c.base.name))
 		default:
-			c.add("%sGRANT %s ON %s TO %s", prefix, privilege, object, ident(c.base.name))
+			c.addObject("%sGRANT %s ON %s TO %s", prefix, privilege, object, ident(c.base.name))
 		}
 		return nil
 	})

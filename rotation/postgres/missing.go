@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -62,7 +63,7 @@ func readRole(ctx context.Context, q querier, name string) (*role, error) {
 // missing returns the statements that make the user whose turn is next able to do
 // what the other may, and no more. For the clone that is: what the base may. For
 // the base it is: what the clone was given since, beside the base.
-func (p pair) missing(ctx context.Context, q querier, next string, scope scope) ([]string, error) {
+func (p pair) missing(ctx context.Context, q querier, next string, scope scope) (*comparison, error) {
 	base, err := readRole(ctx, q, p.base)
 	if err != nil {
 		return nil, fmt.Errorf("the role %q: %w", p.base, err)
@@ -86,16 +87,10 @@ func (p pair) missing(ctx context.Context, q querier, next string, scope scope) 
 			return nil, err
 		}
 	}
-	roles := c.statements
-	c.statements = nil
 	if err := c.ownership(ctx); err != nil {
 		return nil, err
 	}
-	if err := c.grants(ctx); err != nil {
-		return nil, err
-	}
-	objects, err := c.asOwner(ctx, c.statements)
-	return append(roles, objects...), err
+	return c, c.grants(ctx)
 }
 
 // comparison collects statements.
@@ -105,11 +100,18 @@ type comparison struct {
 	toClone     bool // the clone is next
 	version     int  // of the server: 160004
 
-	statements []string
+	ofRoles   []string
+	ofObjects []string // for their owners to run
 }
 
+func (c *comparison) statements() []string { return slices.Concat(c.ofRoles, c.ofObjects) }
+
 func (c *comparison) add(format string, args ...any) {
-	c.statements = append(c.statements, fmt.Sprintf(format, args...))
+	c.ofRoles = append(c.ofRoles, fmt.Sprintf(format, args...))
+}
+
+func (c *comparison) addObject(format string, args ...any) {
+	c.ofObjects = append(c.ofObjects, fmt.Sprintf(format, args...))
 }
 
 // compareAttributes leaves out those that are the same: a superuser that is none,

@@ -100,10 +100,11 @@ func (t *Target) Verify(ctx context.Context, c rotation.Change) error {
 		return err
 	}
 	return t.withSuperuser(ctx, c, func(ctx context.Context, conn *pgx.Conn, super *credential) error {
-		missing, err := p.missing(ctx, conn, next.user, rolesAndObjects)
+		here, err := p.missing(ctx, conn, next.user, rolesAndObjects)
 		if err != nil {
 			return super.wrap("comparing privileges", err)
 		}
+		missing := here.statements()
 		others, err := p.otherDatabases(ctx, conn)
 		if err != nil {
 			return super.wrap("comparing privileges", err)
@@ -111,10 +112,13 @@ func (t *Target) Verify(ctx context.Context, c rotation.Change) error {
 		for _, database := range others {
 			if err := t.inDatabase(ctx, super, database, func(ctx context.Context, conn *pgx.Conn, super *credential) error {
 				there, err := p.missing(ctx, conn, next.user, objects)
-				for _, statement := range there {
+				if err != nil {
+					return super.wrap("comparing privileges", err)
+				}
+				for _, statement := range there.statements() {
 					missing = append(missing, "in "+ident(database)+": "+statement)
 				}
-				return super.wrap("comparing privileges", err)
+				return nil
 			}); err != nil {
 				return err
 			}
@@ -152,11 +156,15 @@ func (p pair) converge(ctx context.Context, conn *pgx.Conn, super *credential, n
 			return super.wrap("creating the partner", err)
 		}
 	}
-	statements, err := p.missing(ctx, tx, next, scope)
+	c, err := p.missing(ctx, tx, next, scope)
 	if err != nil {
 		return super.wrap("comparing privileges", err)
 	}
-	for _, statement := range statements {
+	objects, err := c.asOwner(ctx)
+	if err != nil {
+		return super.wrap("comparing privileges", err)
+	}
+	for _, statement := range append(c.ofRoles, objects...) {
 		if _, err := tx.Exec(ctx, statement); err != nil {
 			return super.wrap(statement, err)
 		}
