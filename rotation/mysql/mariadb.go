@@ -32,7 +32,10 @@ func (u *mariadbUser) set(ctx context.Context, current, next *credential) error 
 		if slices.Equal(natives, authentication{old, pending}) {
 			return nil
 		}
-		err := u.identifyVia(ctx, at, slices.Concat(others, authentication{old, pending}))
+		// The first must be a password: drivers begin with one, and not all of
+		// them let the server change its mind twice. The last must be one, too:
+		// by it goes what the server says of a wrong password.
+		err := u.identifyVia(ctx, at, slices.Concat(authentication{old}, others, authentication{pending}))
 		if number(err) != privilegeMissing || !u.self {
 			return err
 		}
@@ -74,6 +77,7 @@ func (u *mariadbUser) methods(ctx context.Context, user string) (at account, a a
 }
 
 // authentication is how a user of MariaDB is identified: one of them is enough.
+// The server tries one after the other.
 type authentication []method
 
 type method struct{ plugin, verifier string }
