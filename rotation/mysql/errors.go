@@ -78,10 +78,14 @@ func (c *credential) connectError(err error) error {
 	case noSuchDatabase, databaseDenied:
 		return rotation.Problem(rotation.ReasonBadValue, `put a database that the user may use into "dbname", or take it out`, err)
 	case mustChangePassword, passwordExpired:
-		return rotation.Problem(rotation.ReasonLockedOut, "give the user the same password again as an administrator, "+
-			"let passwords live longer than a rotation interval, and repeat the rotation", err)
+		return expiredProblem(err)
 	}
 	return err
+}
+
+func expiredProblem(err error) error {
+	return rotation.Problem(rotation.ReasonLockedOut, "give the user the same password again as an administrator, "+
+		"let passwords live longer than a rotation interval, and repeat the rotation", err)
 }
 
 // refused has the refusal of a login count as the target's refusal of the value
@@ -121,6 +125,8 @@ func (s *session) explain(what string, err error) error {
 	switch number(err) {
 	case readOnlyOption, readOnlyTransaction, readOnlyMode:
 		return s.readOnlyProblem(err)
+	case mustChangePassword: // MariaDB lets it log in, and do nothing else
+		return expiredProblem(err)
 	case accessDenied, accessDeniedNoPassword, databaseDenied, tableDenied, privilegeMissing:
 		return rotation.Problem(rotation.ReasonPermission, "grant "+s.needs+", and repeat the rotation", err)
 	case lockWaitTimeout:

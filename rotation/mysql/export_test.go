@@ -1,5 +1,11 @@
 package mysql
 
+import (
+	"crypto/tls"
+
+	"github.com/keyturn/keyturn/rotation"
+)
+
 // Rights reads rows of SHOW GRANTS, for servers that are not there to be asked.
 func Rights(user, host string, rows ...string) ([]string, error) {
 	rs := rights{}
@@ -26,4 +32,17 @@ var (
 func Version(s string) (mariadb, dualPasswords bool) {
 	v := parseVersion(s)
 	return v.mariadb, v.dualPasswords()
+}
+
+// SuperuserTLS returns how the superuser's connection is encrypted; nil: not at all.
+func (t *Target) SuperuserTLS(superuser, current *rotation.Value) (*tls.Config, error) {
+	c, err := parse(current)
+	if err != nil {
+		return nil, err
+	}
+	s, err := parseSuperuser(superuser, c)
+	if err != nil {
+		return nil, err
+	}
+	return t.config(s).TLS, nil
 }

@@ -33,11 +33,13 @@ func TestShowGrants(t *testing.T) {
 			},
 		},
 		{
-			"Aurora's privileges", []string{"GRANT SELECT, LOAD FROM S3, SELECT INTO S3, INVOKE LAMBDA ON *.* TO `app`@`%`"},
+			"Aurora's privileges",
+			[]string{"GRANT SELECT, LOAD FROM S3, SELECT INTO S3, INVOKE LAMBDA ON *.* TO `app`@`%`"},
 			[]string{"INVOKE LAMBDA ON *.*", "LOAD FROM S3 ON *.*", "SELECT ON *.*", "SELECT INTO S3 ON *.*"},
 		},
 		{
-			"single quotes, before MySQL 8", []string{"GRANT SELECT ON `d`.* TO 'app'@'%'", "GRANT PROXY ON ''@'' TO 'app'@'%'"},
+			"single quotes, before MySQL 8",
+			[]string{"GRANT SELECT ON `d`.* TO 'app'@'%'", "GRANT PROXY ON ''@'' TO 'app'@'%'"},
 			[]string{"SELECT ON `d`.*", "PROXY ON ``@``"},
 		},
 		{
@@ -55,7 +57,8 @@ func TestShowGrants(t *testing.T) {
 			},
 		},
 		{
-			"others'", []string{"GRANT SELECT ON `d`.* TO `r`", "GRANT SELECT ON `d`.`t` TO PUBLIC", "GRANT `a` TO `r`", "GRANT SELECT ON `d`.* TO `app`@`localhost`"},
+			"others'",
+			[]string{"GRANT SELECT ON `d`.* TO `r`", "GRANT SELECT ON `d`.`t` TO PUBLIC", "GRANT `a` TO `r`", "GRANT SELECT ON `d`.* TO `app`@`localhost`"},
 			[]string{},
 		},
 		{"no row", []string{""}, nil},

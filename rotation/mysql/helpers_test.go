@@ -184,7 +184,7 @@ func (f *fixture) newSuperuser() {
 	f.t.Helper()
 	super := newName("super")
 	f.super = super
-	f.admin("CREATE USER ?@'%' IDENTIFIED BY 'of the superuser'", super)
+	f.admin("CREATE USER ?@'%' IDENTIFIED BY 'super-4711'", super)
 	// As the master user of Amazon RDS has them: all but those of the machine.
 	f.admin("GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, RELOAD, PROCESS, REFERENCES, INDEX, ALTER, SHOW DATABASES, "+
 		"CREATE TEMPORARY TABLES, LOCK TABLES, EXECUTE, CREATE VIEW, SHOW VIEW, CREATE ROUTINE, ALTER ROUTINE, CREATE USER, EVENT, TRIGGER "+
@@ -194,7 +194,7 @@ func (f *fixture) newSuperuser() {
 		further = "ROLE_ADMIN, CONNECTION_ADMIN, APPLICATION_PASSWORD_ADMIN"
 	}
 	f.admin("GRANT "+further+" ON *.* TO ?@'%' WITH GRANT OPTION", super)
-	f.Put(superName, secret(f.server, super, "of the superuser", nil))
+	f.Put(superName, secret(f.server, super, "super-4711", nil))
 }
 
 // admin executes a statement as an administrator.

@@ -16,8 +16,8 @@ const (
 	SingleUser Strategy = iota
 
 	// SingleUserBySuperuser has a superuser change it, for a user that may not,
-	// or logs in to a read replica alone. On MariaDB it is what there is to have
-	// both passwords work until the rotation is over.
+	// or logs in to a read replica alone. Both passwords work until finishSecret,
+	// and the user needs no right for it.
 	SingleUserBySuperuser
 
 	// AlternatingUsers has a superuser give a second user the same rights and a

@@ -327,7 +327,7 @@ func TestManagedSuperuser(t *testing.T) {
 		t.Run(strategy.name, func(t *testing.T) {
 			eachServer(t, func(t *testing.T, srv *mysqlserver.Server) {
 				f := newFixture(t, srv, strategy, "", "first")
-				f.Put(superName, fmt.Sprintf(`{"username": %q, "password": "of the superuser"}`, f.super))
+				f.Put(superName, fmt.Sprintf(`{"username": %q, "password": "super-4711"}`, f.super))
 				// Which is named by the secret itself here, as AWS has it.
 				out, err := f.client.DescribeSecret(t.Context(), &secretsmanager.DescribeSecretInput{SecretId: aws.String(superName)})
 				if err != nil {
@@ -349,4 +349,89 @@ func TestManagedSuperuser(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A global privilege that holds everywhere but in some databases.
+func TestPartialRevokes(t *testing.T) {
+	f := newFixture(t, mysqld, alternating, "", "first")
+	f.admin("SET GLOBAL partial_revokes = ON")
+	defer func() {
+		f.admin("DROP USER ?@'%'", f.user)
+		f.admin("DROP USER ?@'%'", f.partner())
+		f.admin("SET GLOBAL partial_revokes = OFF")
+	}()
+	h := f.handler(nil)
+	for _, statement := range []string{
+		"GRANT SELECT, UPDATE, DELETE ON *.* TO ?@'%'",
+		"REVOKE SELECT, UPDATE ON mysql.* FROM ?@'%'",
+		"REVOKE DELETE ON `" + f.database() + "`.* FROM ?@'%'",
+		"GRANT SELECT ON mysql.* TO ?@'%'",
+		"REVOKE UPDATE ON *.* FROM ?@'%'",
+		"GRANT DELETE ON `" + f.database() + "`.* TO ?@'%'",
+	} {
+		f.admin(statement, f.version("AWSCURRENT").Username)
+		rights := f.grants(f.version("AWSCURRENT").Username)
+		if err := f.rotate(h); err != nil {
+			t.Fatalf("after %s: %v", statement, err)
+		}
+		f.checkUsers()
+		if now := f.grants(f.version("AWSCURRENT").Username); fmt.Sprint(now) != fmt.Sprint(rights) {
+			t.Errorf("after %s: the rights of AWSCURRENT have become %q, they were %q", statement, now, rights)
+		}
+	}
+}
+
+// What a user's certificate must say has quotes in it, and words of SQL.
+func TestAttributesWithText(t *testing.T) {
+	eachServer(t, func(t *testing.T, srv *mysqlserver.Server) {
+		f := newFixture(t, srv, alternating, "", "first")
+		if err := f.rotate(f.handler(nil)); err != nil {
+			t.Fatal(err)
+		}
+		// Nobody logs in under such conditions without a certificate: the target
+		// is asked alone.
+		f.admin(`ALTER USER ?@'%' REQUIRE SUBJECT ? AND ISSUER ? AND CIPHER ?`, f.user, `/CN=a'b\"c`, "/O=PASSWORD EXPIRE", "AES")
+		target := mysql.NewTarget(f.options())
+		c := rotation.Change{
+			Current: rotation.NewValue(secret(srv, f.user, "first", nil)),
+			Pending: rotation.NewValue(secret(srv, f.partner(), "second", nil)), As: f.superuser(),
+		}
+		if err := target.Verify(t.Context(), c); err == nil || !strings.Contains(err.Error(), "REQUIRE") {
+			t.Errorf("Verify = %v, want an error that says REQUIRE", err)
+		}
+		if err := target.Set(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		if err := target.Verify(t.Context(), c); err != nil {
+			t.Error(err)
+		}
+		if one, other := f.conditions(f.user), f.conditions(f.partner()); one != other || !strings.Contains(one, `/CN=a'b\"c`) {
+			t.Errorf("one user has %s, the other %s", one, other)
+		}
+	})
+}
+
+func (f *fixture) conditions(user string) string {
+	f.t.Helper()
+	return f.rows1("SELECT CONCAT_WS('; ', ssl_type, ssl_cipher, x509_issuer, x509_subject) FROM mysql.user WHERE user = ?", user)
+}
+
+// A user that was dropped while it was not its turn is made again.
+func TestDroppedPartner(t *testing.T) {
+	eachServer(t, func(t *testing.T, srv *mysqlserver.Server) {
+		f := newFixture(t, srv, alternating, "", "first")
+		f.toggle(true)
+		h := f.handler(nil)
+		for range 4 {
+			before := f.version("AWSCURRENT")
+			if err := f.rotate(h); err != nil {
+				t.Fatal(err)
+			}
+			f.checkUsers()
+			if !f.logsIn(f.version("AWSCURRENT")) {
+				t.Error("the server refuses AWSCURRENT")
+			}
+			f.admin("DROP USER ?@'%'", before.Username)
+		}
+	})
 }

@@ -60,9 +60,7 @@ const (
 // open logs in and makes the session one in which statements mean what this
 // package means by them. It is to be closed.
 func (t *Target) open(ctx context.Context, c *credential, needs string) (_ *session, err error) {
-	plain := *c
-	plain.database = "" // it is of no use, and may be gone
-	conn, err := t.connect(ctx, &plain)
+	conn, err := t.connect(ctx, c)
 	if err != nil {
 		return nil, err
 	}
