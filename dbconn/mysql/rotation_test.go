@@ -138,6 +138,9 @@ func (g target) Test(ctx context.Context, v *rotation.Value) error {
 }
 
 func (g target) Set(ctx context.Context, c rotation.Change) error {
+	if err := g.Test(ctx, c.Pending); !errors.Is(err, rotation.ErrRefused) {
+		return err
+	}
 	var s struct{ Username, Password string }
 	if err := c.Pending.Decode(&s); err != nil {
 		return err

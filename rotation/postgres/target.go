@@ -164,10 +164,13 @@ type executor interface {
 // setPassword sends the verifier of a password, not the password.
 func setPassword(ctx context.Context, conn executor, next *credential) error {
 	var encryption string
-	if err := conn.QueryRow(ctx, "SHOW password_encryption").Scan(&encryption); err != nil {
+	var iterations int
+	// scram_iterations is there from PostgreSQL 16 on.
+	if err := conn.QueryRow(ctx, `SELECT current_setting('password_encryption'),
+		coalesce(nullif(current_setting('scram_iterations', true), '')::int, $1)`, scramIterations).Scan(&encryption, &iterations); err != nil {
 		return err
 	}
-	verifier, err := newVerifier(encryption, next.user, next.password())
+	verifier, err := newVerifier(encryption, iterations, next.user, next.password())
 	if err != nil {
 		return err
 	}

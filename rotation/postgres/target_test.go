@@ -90,31 +90,34 @@ func TestPasswordNotASCII(t *testing.T) {
 
 // What the server stores is what it would have made of the password itself.
 func TestPasswordEncryption(t *testing.T) {
-	for encryption, prefix := range map[string]string{"scram-sha-256": "SCRAM-SHA-256$4096:", "md5": "md5"} {
-		t.Run(encryption, func(t *testing.T) {
-			f := newFixture(t, "", "first")
-			admin, err := pgx.ConnectConfig(t.Context(), server.ConnConfig())
-			if err != nil {
-				t.Fatal(err)
+	for _, test := range []struct {
+		name     string
+		since    int // server_version_num
+		settings []string
+		prefix   string
+	}{
+		{"scram-sha-256", 0, []string{"password_encryption = 'scram-sha-256'"}, "SCRAM-SHA-256$4096:"},
+		{"iterations", 160000, []string{"password_encryption = 'scram-sha-256'", "scram_iterations = 4711"}, "SCRAM-SHA-256$4711:"},
+		{"md5", 0, []string{"password_encryption = 'md5'"}, "md5"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if ask[int](t, server, "postgres", "SELECT current_setting('server_version_num')::int") < test.since {
+				t.Skip("the server is older than the setting")
 			}
-			defer func() { _ = admin.Close(t.Context()) }()
-			id := pgx.Identifier{f.user}.Sanitize()
-			if _, err := admin.Exec(t.Context(), "ALTER ROLE "+id+" SET password_encryption = '"+encryption+"'"); err != nil {
-				t.Fatal(err)
+			f := newFixture(t, "", "first")
+			for _, setting := range test.settings {
+				admin(t, server, "postgres", "ALTER ROLE "+quoted(f.user)+" SET "+setting)
 			}
 			current := rotation.NewValue(secret(server, f.user, "first", nil))
 			pending := rotation.NewValue(secret(server, f.user, "second", nil))
 			if err := postgres.NewTarget(nil).Set(t.Context(), rotation.Change{Current: current, Pending: pending, As: current}); err != nil {
 				t.Fatal(err)
 			}
-			var stored string
-			if err := admin.QueryRow(t.Context(), "SELECT rolpassword FROM pg_authid WHERE rolname = $1", f.user).Scan(&stored); err != nil {
-				t.Fatal(err)
+			stored := ask[string](t, server, "postgres", "SELECT rolpassword FROM pg_authid WHERE rolname = $1", f.user)
+			if !strings.HasPrefix(stored, test.prefix) {
+				t.Errorf("the server stores %.20q..., want %q", stored, test.prefix)
 			}
-			if !strings.HasPrefix(stored, prefix) {
-				t.Errorf("the server stores %.20q..., want %q", stored, prefix)
-			}
-			if encryption == "md5" {
+			if test.name == "md5" {
 				// pg_hba.conf asks for SCRAM here, which such a user cannot do.
 				if want := "md5" + md5Hex("second"+f.user); stored != want {
 					t.Errorf("the server stores %q, want %q", stored, want)
@@ -148,67 +151,82 @@ func TestRepeated(t *testing.T) {
 	}
 }
 
-// The same event delivered twice at once: both changes of the password meet in
-// the server's catalog, which lets one of them fail.
+// The same event delivered twice at once: both changes would meet in the server's
+// catalog, which lets one of them fail.
 func TestConcurrent(t *testing.T) {
-	f := newFixture(t, "", "first")
-	h := f.handler(nil)
-	for range 5 {
-		before := f.password("AWSCURRENT")
-		token := f.begin()
-		for _, step := range steps {
-			var wg sync.WaitGroup
-			for range 3 {
-				wg.Go(func() {
-					if err := run(t.Context(), h, token, step); err != nil {
-						t.Error(err)
+	for name, strategy := range strategies {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newPair(t, "")
+			h := f.handler(&postgres.Options{Strategy: strategy})
+			for range 4 {
+				before := f.value("AWSCURRENT")
+				token := f.begin()
+				for _, together := range [][]string{steps[:1], steps[1:2], steps[2:3], steps[3:], steps} {
+					var wg sync.WaitGroup
+					for range 3 {
+						wg.Go(func() {
+							if err := run(t.Context(), h, token, together...); err != nil {
+								t.Error(err)
+							}
+						})
 					}
-				})
+					wg.Wait()
+				}
+				if f.value("AWSCURRENT") == before {
+					t.Error("AWSCURRENT is what it was")
+				}
+				if err := f.as("AWSCURRENT"); err != nil {
+					t.Error(err)
+				}
 			}
-			wg.Wait()
-		}
-		f.checkRotated(before)
+		})
 	}
 }
 
-// With log_statement=all, no password is in the server's log, in any coding
-// that it might have there.
+// With log_statement=all, no password is in the server's log, in any coding that
+// it might have there.
 func TestServerLog(t *testing.T) {
-	f := newFixture(t, "", `first'one`)
-	h := f.handler(nil)
-	passwords := []string{`first'one`}
-	for range 3 {
-		if err := f.rotate(h); err != nil {
-			t.Fatal(err)
-		}
-		passwords = append(passwords, f.password("AWSCURRENT"))
-	}
-	// A statement that fails is logged too.
-	if _, err := adminExec(t, "ALTER ROLE "+f.user+" SET default_transaction_read_only = on"); err != nil {
-		t.Fatal(err)
-	}
-	token := f.begin()
-	if err := run(t.Context(), h, token, steps[:2]...); err == nil {
-		t.Fatal("the password was set in a read-only transaction")
-	}
-	passwords = append(passwords, f.password("AWSPENDING"))
-
-	log, err := server.Log()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n := strings.Count(log, "ALTER ROLE \""+f.user+"\" PASSWORD 'SCRAM-SHA-256$"); n < 4 {
-		t.Errorf("the log has %d of the statements, so it cannot tell", n)
-	}
-	for _, password := range passwords {
-		for _, coded := range []string{
-			password, strings.ReplaceAll(password, "'", "''"), url.QueryEscape(password),
-			base64.StdEncoding.EncodeToString([]byte(password)),
-		} {
-			if strings.Contains(log, coded) {
-				t.Error("a password is in the server's log")
+	for name, strategy := range strategies {
+		t.Run(name, func(t *testing.T) {
+			f := newPair(t, "")
+			h := f.handler(&postgres.Options{Strategy: strategy})
+			passwords := []string{}
+			for range 3 {
+				if err := f.rotate(h); err != nil {
+					t.Fatal(err)
+				}
+				passwords = append(passwords, f.password("AWSCURRENT"))
 			}
-		}
+			// A statement that fails is logged too.
+			who := "$base"
+			if strategy != postgres.SingleUser {
+				who = "$master"
+			}
+			admin(t, server, "postgres", f.names("ALTER ROLE "+who+" SET default_transaction_read_only = on")...)
+			if err := run(t.Context(), h, f.begin(), steps[:2]...); err == nil {
+				t.Fatal("the password was set in a read-only transaction")
+			}
+			passwords = append(passwords, f.password("AWSPENDING"))
+
+			log, err := server.Log()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := strings.Count(log, "ALTER ROLE \""+f.user) - strings.Count(log, "ALTER ROLE \""+f.user+"_clone\" SET"); n < 3 {
+				t.Errorf("the log has %d of the statements, so it cannot tell", n)
+			}
+			for _, password := range passwords {
+				for _, coded := range []string{
+					password, strings.ReplaceAll(password, "'", "''"), url.QueryEscape(password),
+					base64.StdEncoding.EncodeToString([]byte(password)),
+				} {
+					if strings.Contains(log, coded) {
+						t.Error("a password is in the server's log")
+					}
+				}
+			}
+		})
 	}
 }
 

@@ -12,18 +12,18 @@ import (
 )
 
 const (
-	scramIterations = 4096 // PostgreSQL's own default
+	scramIterations = 4096 // PostgreSQL's own default, and the number before there was a setting
 	scramSalt       = 16
 )
 
 // newVerifier returns what the server stores instead of the password. encryption
-// is its setting password_encryption.
-func newVerifier(encryption, user, password string) (string, error) {
+// is its setting password_encryption, iterations its scram_iterations.
+func newVerifier(encryption string, iterations int, user, password string) (string, error) {
 	switch encryption {
 	case "scram-sha-256":
 		salt := make([]byte, scramSalt)
 		_, _ = rand.Read(salt) // it never fails
-		return scram(password, salt)
+		return scram(password, salt, iterations)
 	case "md5", "on": // on: before PostgreSQL 10
 		sum := md5.Sum([]byte(password + user)) //nolint:gosec // see above
 		return "md5" + hex.EncodeToString(sum[:]), nil
@@ -33,14 +33,14 @@ func newVerifier(encryption, user, password string) (string, error) {
 
 // scram is RFC 5803's verifier, as PostgreSQL writes it. The password is ASCII,
 // so there is nothing to normalise.
-func scram(password string, salt []byte) (string, error) {
-	salted, err := pbkdf2.Key(sha256.New, password, salt, scramIterations, sha256.Size)
+func scram(password string, salt []byte, iterations int) (string, error) {
+	salted, err := pbkdf2.Key(sha256.New, password, salt, iterations, sha256.Size)
 	if err != nil {
 		return "", fmt.Errorf("deriving the verifier: %w", err)
 	}
 	stored := sha256.Sum256(mac(salted, "Client Key"))
 	b64 := base64.StdEncoding.EncodeToString
-	return fmt.Sprintf("SCRAM-SHA-256$%d:%s$%s:%s", scramIterations, b64(salt), b64(stored[:]), b64(mac(salted, "Server Key"))), nil
+	return fmt.Sprintf("SCRAM-SHA-256$%d:%s$%s:%s", iterations, b64(salt), b64(stored[:]), b64(mac(salted, "Server Key"))), nil
 }
 
 func mac(key []byte, message string) []byte {
