@@ -48,10 +48,10 @@ func (m *memory) Check(current, pending *rotation.Value) error {
 	if err := errors.Join(current.Decode(&c), pending.Decode(&p)); err != nil {
 		return err
 	}
-	if c.Username != p.Username || c.Host != p.Host {
+	if c.Username != p.Username {
 		return fmt.Errorf("another user: %s, not %s", p.Username, c.Username)
 	}
-	return nil
+	return rotation.Unchanged(current, pending, "password")
 }
 
 func (m *memory) Test(_ context.Context, v *rotation.Value) error {
@@ -158,8 +158,8 @@ func run(ctx context.Context, h *rotation.Handler, token string, steps ...string
 	return nil
 }
 
-// password returns the password that a label has, "" if there is none.
-func (s *service) password(stage string) string {
+// text returns the value that a label has, "" if there is none.
+func (s *service) text(stage string) string {
 	s.t.Helper()
 	out, err := s.client.GetSecretValue(s.t.Context(), &secretsmanager.GetSecretValueInput{
 		SecretId: aws.String(secretName), VersionStage: aws.String(stage),
@@ -167,8 +167,14 @@ func (s *service) password(stage string) string {
 	if err != nil {
 		return ""
 	}
+	return aws.ToString(out.SecretString)
+}
+
+// password returns the password that a label has, "" if there is none.
+func (s *service) password(stage string) string {
+	s.t.Helper()
 	var l login
-	if err := rotation.NewValue(aws.ToString(out.SecretString)).Decode(&l); err != nil {
+	if err := rotation.NewValue(s.text(stage)).Decode(&l); err != nil {
 		return ""
 	}
 	return l.Password

@@ -30,8 +30,8 @@ func (s *step) admit(ctx context.Context) (done bool, err error) {
 		}
 		// Absent is allowed: it is null until rotation is first configured.
 		if out.RotationEnabled != nil && !*out.RotationEnabled && !s.manual {
-			return false, Problem(ReasonDisabled, "enable it with rotate-secret, which resumes a rotation that was cancelled "+
-				"half-way, or stop calling the function; do not take AWSPENDING off a version that the target accepts",
+			return false, Problem(ReasonDisabled, "enable it with rotate-secret, or stop calling the function; a rotation that was "+
+				"cancelled half-way is completed by Handler.Rotate too; do not take AWSPENDING off a version that the target accepts",
 				errors.New("rotation is not enabled for the secret"))
 		}
 		stages, known := out.VersionIdsToStages[s.event.ClientRequestToken]
@@ -78,13 +78,16 @@ func (s *step) describe(ctx context.Context) error {
 }
 
 func (s *step) see(out *secretsmanager.DescribeSecretOutput) {
-	s.holder, s.pendingHolder = "", ""
+	s.holder, s.pendingHolder, s.preparedHolder = "", "", ""
 	for id, stages := range out.VersionIdsToStages {
 		if slices.Contains(stages, stageCurrent) {
 			s.holder = id
 		}
 		if slices.Contains(stages, stagePending) {
 			s.pendingHolder = id
+		}
+		if slices.Contains(stages, stagePrepared) {
+			s.preparedHolder = id
 		}
 	}
 }

@@ -23,12 +23,13 @@ func TestRefusals(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		step    string
+		reason  rotation.Reason
 		prepare func(t *testing.T, srv *service, mem *memory, token string) (newToken string)
 		want    []string
 		refused bool // matches ErrRefused
 	}{
 		{
-			name: "rotation off", step: steps[0],
+			name: "rotation off", reason: rotation.ReasonDisabled, step: steps[0],
 			prepare: func(t *testing.T, srv *service, _ *memory, token string) string {
 				_, err := srv.client.CancelRotateSecret(t.Context(), &secretsmanager.CancelRotateSecretInput{SecretId: aws.String(secretName)})
 				if err != nil {
@@ -39,12 +40,12 @@ func TestRefusals(t *testing.T) {
 			want: []string{"rotation is not enabled", "enable it"},
 		},
 		{
-			name: "unknown token", step: steps[0],
+			name: "unknown token", reason: rotation.ReasonNoVersion, step: steps[0],
 			prepare: func(*testing.T, *service, *memory, string) string { return "00000000-0000-0000-0000-000000000000" },
 			want:    []string{"no such version", "start the rotation with rotate-secret"},
 		},
 		{
-			name: "token without AWSPENDING", step: steps[1],
+			name: "token without AWSPENDING", reason: rotation.ReasonNotPending, step: steps[1],
 			prepare: func(t *testing.T, srv *service, _ *memory, token string) string {
 				_, err := srv.client.UpdateSecretVersionStage(t.Context(), &secretsmanager.UpdateSecretVersionStageInput{
 					SecretId: aws.String(secretName), VersionStage: aws.String("OTHER"), MoveToVersionId: aws.String(token),
@@ -62,11 +63,11 @@ func TestRefusals(t *testing.T) {
 			},
 			want: []string{"not AWSPENDING", `["OTHER"]`, "start a new one"},
 		},
-		{name: "unknown step", step: "dropSecret", want: []string{"unknown step", "createSecret, setSecret, testSecret and finishSecret"}},
-		{name: "set before create", step: steps[1], want: []string{"AWSPENDING has no value", "createSecret"}},
-		{name: "finish before create", step: steps[3], want: []string{"AWSPENDING has no value", "createSecret"}},
+		{name: "unknown step", reason: rotation.ReasonBadEvent, step: "dropSecret", want: []string{"unknown step", "createSecret, setSecret, testSecret and finishSecret"}},
+		{name: "set before create", reason: rotation.ReasonNoValue, step: steps[1], want: []string{"AWSPENDING has no value", "createSecret"}},
+		{name: "finish before create", reason: rotation.ReasonNoValue, step: steps[3], want: []string{"AWSPENDING has no value", "createSecret"}},
 		{
-			name: "deleted", step: steps[0],
+			name: "deleted", reason: rotation.ReasonDeleted, step: steps[0],
 			prepare: func(t *testing.T, srv *service, _ *memory, token string) string {
 				_, err := srv.client.DeleteSecret(t.Context(), &secretsmanager.DeleteSecretInput{SecretId: aws.String(secretName)})
 				if err != nil {
@@ -77,7 +78,7 @@ func TestRefusals(t *testing.T) {
 			want: []string{"marked for deletion", "restore it"},
 		},
 		{
-			name: "a value that is no JSON", step: steps[0],
+			name: "a value that is no JSON", reason: rotation.ReasonBadValue, step: steps[0],
 			prepare: func(t *testing.T, srv *service, _ *memory, token string) string {
 				put(t, srv, "hidden")
 				return token
@@ -85,7 +86,7 @@ func TestRefusals(t *testing.T) {
 			want: []string{"yields no next value", "not valid JSON", "put a version that is right"},
 		},
 		{
-			name: "a binary value", step: steps[0],
+			name: "a binary value", reason: rotation.ReasonBadValue, step: steps[0],
 			prepare: func(t *testing.T, srv *service, _ *memory, token string) string {
 				_, err := srv.client.PutSecretValue(t.Context(), &secretsmanager.PutSecretValueInput{
 					SecretId: aws.String(secretName), SecretBinary: []byte("hidden"),
@@ -98,7 +99,7 @@ func TestRefusals(t *testing.T) {
 			want: []string{"is binary", "SecretString"},
 		},
 		{
-			name: "edited before set", step: steps[1],
+			name: "edited before set", reason: rotation.ReasonEdited, step: steps[1],
 			prepare: func(t *testing.T, srv *service, mem *memory, token string) string {
 				created(t, srv, mem, token)
 				put(t, srv, other)
@@ -107,7 +108,7 @@ func TestRefusals(t *testing.T) {
 			want: []string{"AWSPENDING does not fit AWSCURRENT", "another user: app, not other", "edited", "repeat the rotation"},
 		},
 		{
-			name: "edited before finish", step: steps[3],
+			name: "edited before finish", reason: rotation.ReasonEdited, step: steps[3],
 			prepare: func(t *testing.T, srv *service, mem *memory, token string) string {
 				created(t, srv, mem, token)
 				put(t, srv, other)
@@ -116,7 +117,48 @@ func TestRefusals(t *testing.T) {
 			want: []string{"AWSPENDING does not fit AWSCURRENT"},
 		},
 		{
-			name: "locked out, no AWSPREVIOUS", step: steps[1],
+			name: "another key edited before finish", reason: rotation.ReasonEdited, step: steps[3],
+			prepare: func(t *testing.T, srv *service, mem *memory, token string) string {
+				if err := run(t.Context(), rotation.NewHandler(srv.client, mem, nil), token, steps[:3]...); err != nil {
+					t.Fatal(err)
+				}
+				put(t, srv, strings.Replace(srv.text("AWSCURRENT"), `"id":`, `"added":1,"id":`, 1))
+				return token
+			},
+			want: []string{`the key "added" is not the same`, "put a version with the former user, host and other keys", "edit it then"},
+		},
+		{
+			name: "a copy of AWSCURRENT", reason: rotation.ReasonEdited, step: steps[1],
+			prepare: func(t *testing.T, srv *service, _ *memory, token string) string {
+				if _, err := srv.client.PutSecretValue(t.Context(), &secretsmanager.PutSecretValueInput{
+					SecretId: aws.String(secretName), ClientRequestToken: aws.String(token),
+					SecretString: aws.String(firstValue), VersionStages: []string{"AWSPENDING"},
+				}); err != nil {
+					t.Fatal(err)
+				}
+				return token
+			},
+			want: []string{"is a copy of AWSCURRENT", "RotateImmediately=false", "take that label off"},
+		},
+		{
+			name: "target down at finish", reason: rotation.ReasonUnreachable, step: steps[3],
+			prepare: func(t *testing.T, srv *service, mem *memory, token string) string {
+				created(t, srv, mem, token)
+				mem.fail(errors.New("no route to host"))
+				return token
+			},
+			want: []string{"no route to host", "no verdict"},
+		},
+		{
+			name: "finish before set", reason: rotation.ReasonNotSet, step: steps[3],
+			prepare: func(t *testing.T, srv *service, mem *memory, token string) string {
+				created(t, srv, mem, token)
+				return token
+			},
+			want: []string{"refuses AWSPENDING", "first step"}, refused: true,
+		},
+		{
+			name: "locked out, no AWSPREVIOUS", reason: rotation.ReasonLockedOut, step: steps[1],
 			prepare: func(t *testing.T, srv *service, mem *memory, token string) string {
 				created(t, srv, mem, token)
 				mem.set("changed by hand")
@@ -126,7 +168,7 @@ func TestRefusals(t *testing.T) {
 			refused: true,
 		},
 		{
-			name: "locked out", step: steps[1],
+			name: "locked out", reason: rotation.ReasonLockedOut, step: steps[1],
 			prepare: func(t *testing.T, srv *service, mem *memory, token string) string {
 				put(t, srv, strings.Replace(firstValue, "first", "second", 1))
 				created(t, srv, mem, token)
@@ -137,7 +179,7 @@ func TestRefusals(t *testing.T) {
 			refused: true,
 		},
 		{
-			name: "AWSPREVIOUS is another user", step: steps[1],
+			name: "AWSPREVIOUS is another user", reason: rotation.ReasonLockedOut, step: steps[1],
 			prepare: func(t *testing.T, srv *service, mem *memory, token string) string {
 				put(t, srv, other)
 				put(t, srv, firstValue)
@@ -149,7 +191,7 @@ func TestRefusals(t *testing.T) {
 			refused: true,
 		},
 		{
-			name: "target down at set", step: steps[1],
+			name: "target down at set", reason: rotation.ReasonUnreachable, step: steps[1],
 			prepare: func(t *testing.T, srv *service, mem *memory, token string) string {
 				created(t, srv, mem, token)
 				mem.fail(errors.New("no route to host"))
@@ -158,7 +200,7 @@ func TestRefusals(t *testing.T) {
 			want: []string{"no route to host", "no verdict", "when the target answers"},
 		},
 		{
-			name: "target down at test", step: steps[2],
+			name: "target down at test", reason: rotation.ReasonUnreachable, step: steps[2],
 			prepare: func(t *testing.T, srv *service, mem *memory, token string) string {
 				created(t, srv, mem, token)
 				mem.fail(errors.New("no route to host"))
@@ -167,7 +209,7 @@ func TestRefusals(t *testing.T) {
 			want: []string{"no route to host", "no verdict"},
 		},
 		{
-			name: "test before set", step: steps[2],
+			name: "test before set", reason: rotation.ReasonNotSet, step: steps[2],
 			prepare: func(t *testing.T, srv *service, mem *memory, token string) string {
 				created(t, srv, mem, token)
 				return token
@@ -199,7 +241,10 @@ func TestRefusals(t *testing.T) {
 			}
 			e, ok := errors.AsType[*rotation.Error](err)
 			if !ok || e.Step != test.step || e.SecretID != secretName || e.VersionID != token {
-				t.Errorf("the error is no *Error with what it is about: %#v", err)
+				t.Fatalf("the error is no *Error with what it is about: %#v", err)
+			}
+			if e.Reason != test.reason || e.Remedy == "" || !strings.Contains(err.Error(), e.Remedy) {
+				t.Errorf("the reason is %q, want %q; the remedy is %q, which the text has to have:\n%v", e.Reason, test.reason, e.Remedy, err)
 			}
 			if got := errors.Is(err, rotation.ErrRefused); got != test.refused {
 				t.Errorf("errors.Is(err, ErrRefused) = %t, want %t", got, test.refused)
@@ -241,7 +286,58 @@ func TestManaged(t *testing.T) {
 	srv, mem := newService(t), newMemory()
 	h := rotation.NewHandler(managed{srv.client}, mem, nil)
 	err := h.Handle(t.Context(), event(steps[0], srv.begin(t)))
-	if err == nil || !strings.Contains(err.Error(), `managed by the service "rds"`) {
+	if e, ok := errors.AsType[*rotation.Error](err); !ok || e.Reason != rotation.ReasonManaged || !strings.Contains(err.Error(), `managed by the service "rds"`) {
 		t.Errorf("Handle = %v, want an error that names the service", err)
+	}
+}
+
+// A secret that is edited in mid-rotation: with the error's remedy carried out the
+// rotation ends well, and at no time was there nobody who logs in.
+func TestEdited(t *testing.T) {
+	for done := 1; done < len(steps); done++ {
+		srv, mem := newService(t), newMemory()
+		h := rotation.NewHandler(srv.client, mem, nil)
+		token := srv.begin(t)
+		if err := run(t.Context(), h, token, steps[:done]...); err != nil {
+			t.Fatal(err)
+		}
+		former := srv.text("AWSCURRENT")
+		srv.Put(secretName, strings.Replace(former, `"host":"db"`, `"host":"elsewhere"`, 1))
+		live := mem.passwords["app"]
+		err := run(t.Context(), h, token, steps...)
+		if e, ok := errors.AsType[*rotation.Error](err); !ok || e.Reason != rotation.ReasonEdited {
+			t.Fatalf("after %d steps: %v, want %q", done, err, rotation.ReasonEdited)
+		}
+		if now := srv.password("AWSCURRENT"); live != now && live != srv.password("AWSPENDING") || live != mem.passwords["app"] {
+			t.Fatalf("after %d steps: no version logs in", done)
+		}
+		srv.Put(secretName, former)
+		if err := run(t.Context(), h, token, steps...); err != nil {
+			t.Fatalf("after %d steps, edited back: %v", done, err)
+		}
+		srv.checkRotated(mem, token)
+	}
+}
+
+// A password that is edited, with the target's, while the rotation is under way.
+func TestPasswordEdited(t *testing.T) {
+	for done := 1; done < len(steps); done++ {
+		srv, mem := newService(t), newMemory()
+		h := rotation.NewHandler(srv.client, mem, nil)
+		token := srv.begin(t)
+		if err := run(t.Context(), h, token, steps[:done]...); err != nil {
+			t.Fatal(err)
+		}
+		srv.Put(secretName, strings.Replace(firstValue, "first", "by hand", 1))
+		mem.set("by hand")
+		// As the service goes on, and as it repeats.
+		err := run(t.Context(), h, token, steps[done:]...)
+		if done > 1 && err == nil {
+			t.Errorf("after %d steps: AWSPENDING was promoted, which nobody can use", done)
+		}
+		if err := run(t.Context(), h, token, steps...); err != nil {
+			t.Fatalf("after %d steps: %v", done, err)
+		}
+		srv.checkRotated(mem, token)
 	}
 }

@@ -30,6 +30,19 @@ const stagePrepared = "KEYTURN_PREPARED"
 //
 // It needs the permissions that the function needs.
 func (h *Handler) Rotate(ctx context.Context, secretID string) (versionID string, err error) {
+	for range 3 {
+		versionID, err = h.rotate(ctx, secretID)
+		e, ok := errors.AsType[*Error](err)
+		if !ok || e.Reason != ReasonNotPending && e.Reason != ReasonNoVersion {
+			break
+		}
+		// The rotation that this call had joined was completed by others, and so
+		// was another one since.
+	}
+	return versionID, err
+}
+
+func (h *Handler) rotate(ctx context.Context, secretID string) (versionID string, err error) {
 	s := &step{Handler: h, event: Event{Step: stepCreate, SecretID: secretID}, manual: true}
 	if err := s.begin(ctx); err != nil {
 		return "", newError(s.event, err)
@@ -67,22 +80,40 @@ func (s *step) begin(ctx context.Context) error {
 	if s.join() {
 		return nil
 	}
+	for range 3 {
+		if err = s.prepare(ctx); !errors.Is(err, errReplaced) {
+			return err
+		}
+	}
+	return err
+}
+
+// errReplaced says that a value was made from one that is not AWSCURRENT any more:
+// somebody else has rotated from beginning to end meanwhile.
+var errReplaced = errors.New("AWSCURRENT was replaced while its successor was made; nothing was changed, call again")
+
+// prepare stores a value and makes it AWSPENDING, or joins who was faster.
+func (s *step) prepare(ctx context.Context) error {
 	current, err := s.current(ctx)
 	if err != nil {
 		return err
 	}
-	s.event.ClientRequestToken = newToken()
-	if err := s.put(ctx, current, stagePrepared); err != nil {
+	mine := newToken()
+	s.event.ClientRequestToken = mine
+	next, err := s.put(ctx, current, stagePrepared)
+	if err != nil {
 		return err
 	}
-	mine := s.event.ClientRequestToken
+	joined := false
 	err = s.settle(ctx, func() (bool, error) {
-		if err := s.describe(ctx); err != nil || s.join() {
-			return err == nil, err
+		if err := s.describe(ctx); err != nil {
+			return false, err
+		}
+		if joined = s.join(); joined {
+			return true, nil
 		}
 		if s.holder != current.VersionID() {
-			return false, Problem(ReasonEdited, "nothing was changed, call again",
-				errors.New("AWSCURRENT was replaced while its successor was made"))
+			return false, errReplaced
 		}
 		err := s.moveLabel(ctx, stagePending, s.pendingHolder, mine)
 		_, elsewhere := errors.AsType[*types.InvalidParameterException](err)
@@ -94,9 +125,31 @@ func (s *step) begin(ctx context.Context) error {
 	if errors.Is(err, errUnsettled) {
 		err = fmt.Errorf("AWSPENDING is on version %q and does not move; call again", s.pendingHolder)
 	}
-	// What is left of it does no harm.
-	_ = s.moveLabel(ctx, stagePrepared, mine, "")
+	if err == nil && !joined {
+		err = s.confirm(ctx, current, next)
+	}
+	s.preparedHolder = mine
 	return err
+}
+
+// confirm sees that AWSCURRENT was not replaced in the last moment, before
+// AWSPENDING moved. If what is AWSPENDING now cannot follow then, nobody has set
+// it, or will: the check comes before.
+func (s *step) confirm(ctx context.Context, current, next *Value) error {
+	if err := s.describe(ctx); err != nil {
+		return err
+	}
+	if s.holder == current.VersionID() || s.holder == s.event.ClientRequestToken {
+		return nil
+	}
+	now, err := s.current(ctx)
+	if err != nil || now.VersionID() == s.event.ClientRequestToken || s.target.Check(now, next) == nil {
+		return err
+	}
+	if err := s.moveLabel(ctx, stagePending, s.event.ClientRequestToken, ""); err != nil {
+		return err
+	}
+	return errReplaced
 }
 
 // join makes the rotation that is under way, if there is one, that of this call.
@@ -108,14 +161,20 @@ func (s *step) join() bool {
 	return true
 }
 
-// end takes AWSPENDING off, as the service does after a rotation of its own. A
-// label that stays is on AWSCURRENT, where it means nothing.
+// end takes AWSPENDING off, as the service does after a rotation of its own, and
+// our own label. Where one stays it means nothing, and the next call takes it off.
 func (s *step) end(ctx context.Context) {
-	if err := s.moveLabel(ctx, stagePending, s.event.ClientRequestToken, ""); err != nil {
-		s.opts.Logger.LogAttrs(ctx, slog.LevelDebug, "AWSPENDING stays beside AWSCURRENT",
-			slog.String("secret_id", s.event.SecretID),
-			slog.String("version_id", s.event.ClientRequestToken),
-			slog.Any("error", err))
+	for _, l := range []struct{ label, holder string }{{stagePending, s.event.ClientRequestToken}, {stagePrepared, s.preparedHolder}} {
+		if l.holder == "" {
+			continue
+		}
+		if err := s.moveLabel(ctx, l.label, l.holder, ""); err != nil {
+			s.opts.Logger.LogAttrs(ctx, slog.LevelDebug, "a label is left behind by a rotation",
+				slog.String("secret_id", s.event.SecretID),
+				slog.String("version_id", l.holder),
+				slog.String("label", l.label),
+				slog.Any("error", err))
+		}
 	}
 }
 

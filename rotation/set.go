@@ -87,25 +87,25 @@ func (s *step) as(ctx context.Context, how Strategy, own *Value, f func(*Value) 
 		return f(own)
 	}
 	var refusals []error
-	tried := ""
+	tried := map[string]bool{}
 	for _, stage := range []string{stageCurrent, stagePending, stageCurrent} {
 		super, err := s.superuser(ctx, how.Superuser, stage)
 		switch {
-		case isNotFound(err) && stage == stagePending:
+		case err != nil && stage == stagePending: // there may be none, and what AWSCURRENT met says more
 			continue
 		case err != nil:
 			return err
-		case super.VersionID() == tried:
+		case tried[super.VersionID()]:
 			continue
 		}
-		tried = super.VersionID()
+		tried[super.VersionID()] = true
 		err = f(super)
 		if !errors.Is(err, ErrRefused) {
 			return err
 		}
-		refusals = append(refusals, fmt.Errorf("%s (version %s): %w", stage, tried, err))
+		refusals = append(refusals, fmt.Errorf("%s (version %s): %w", stage, super.VersionID(), err))
 	}
-	return Problem(ReasonSuperuser, "nothing was changed; put the superuser's password into its secret and repeat the rotation",
+	return Problem(ReasonSuperuser, "nothing was changed; put the superuser's password into that secret and repeat the rotation",
 		fmt.Errorf("the superuser (secret %s) does not log in: %w", how.Superuser, errors.Join(refusals...)))
 }
 

@@ -19,9 +19,9 @@ type step struct {
 	event  Event
 	manual bool // called by Rotate, not by the service
 
-	// The versions that have AWSCURRENT and AWSPENDING, as the last
+	// The versions that have AWSCURRENT, AWSPENDING and stagePrepared, as the last
 	// DescribeSecret said; "" if there is none.
-	holder, pendingHolder string
+	holder, pendingHolder, preparedHolder string
 }
 
 // run returns what was done, for the log.
@@ -75,7 +75,7 @@ func (s *step) create(ctx context.Context) (string, error) {
 	}
 
 	result := "stored"
-	if err := s.put(ctx, current, stagePending); err != nil {
+	if _, err := s.put(ctx, current, stagePending); err != nil {
 		if _, ok := errors.AsType[*types.ResourceExistsException](err); !ok {
 			return "", err
 		}
@@ -91,10 +91,10 @@ func (s *step) create(ctx context.Context) (string, error) {
 }
 
 // put makes a value and stores it.
-func (s *step) put(ctx context.Context, current *Value, stage string) error {
-	next, err := s.next(ctx, current)
+func (s *step) put(ctx context.Context, current *Value, stage string) (next *Value, err error) {
+	next, err = s.next(ctx, current)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	in := &secretsmanager.PutSecretValueInput{
 		SecretId:           aws.String(s.event.SecretID),
@@ -106,7 +106,7 @@ func (s *step) put(ctx context.Context, current *Value, stage string) error {
 		in.RotationToken = aws.String(s.event.RotationToken)
 	}
 	_, err = s.client.PutSecretValue(ctx, in, useragent.Tag)
-	return err
+	return next, err
 }
 
 // next makes the value that is to follow.
