@@ -6,23 +6,38 @@ import (
 	"fmt"
 	"maps"
 	"strconv"
+	"sync"
 
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/smtest"
 )
 
-// vendor is a service whose API keys it makes itself, of which an account may have
-// several. A key has a label, by which its owner knows what it is for.
+// vendor is a service that makes API keys, of which an account may have several.
 type vendor struct {
-	labels map[string]string // by key
-	made   int
+	mu   sync.Mutex // protects following
+	keys map[string]bool
+	made int
 }
 
-func (v *vendor) issue(label string) string {
+func (v *vendor) issue() string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	v.made++
 	key := "key-" + strconv.Itoa(v.made)
-	v.labels[key] = label
+	v.keys[key] = true
 	return key
+}
+
+func (v *vendor) accepts(key string) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.keys[key]
+}
+
+func (v *vendor) revokeAllBut(key string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	maps.DeleteFunc(v.keys, func(k string, _ bool) bool { return k != key })
 }
 
 // apiKey is the target: an API key of the vendor's. The vendor makes the key, so
@@ -36,11 +51,8 @@ func (a apiKey) key(v *rotation.Value) string {
 	return s.Key
 }
 
-// Issue takes the version for a label. What an earlier call made for that version,
-// and nobody stored, goes.
-func (a apiKey) Issue(_ context.Context, current *rotation.Value, versionID string) (*rotation.Value, error) {
-	maps.DeleteFunc(a.vendor.labels, func(key, label string) bool { return label == versionID })
-	return current.With("key", a.vendor.issue(versionID))
+func (a apiKey) Issue(_ context.Context, current *rotation.Value, _ string) (*rotation.Value, error) {
+	return current.With("key", a.vendor.issue())
 }
 
 // Next is not called: there is no password to generate.
@@ -56,17 +68,16 @@ func (a apiKey) Check(current, pending *rotation.Value) error {
 func (a apiKey) Set(context.Context, rotation.Change) error { return nil }
 
 func (a apiKey) Test(_ context.Context, v *rotation.Value) error {
-	if _, ok := a.vendor.labels[a.key(v)]; !ok {
+	if !a.vendor.accepts(a.key(v)) {
 		return rotation.Refused(errors.New("401 Unauthorized"))
 	}
 	return nil
 }
 
-// Finish revokes the key that was current before. Revoking it twice does no harm.
+// Finish revokes the key that was current before, and those that were issued and
+// never stored. Doing so twice does no harm.
 func (a apiKey) Finish(_ context.Context, c rotation.Change) error {
-	if c.Current != nil {
-		delete(a.vendor.labels, a.key(c.Current))
-	}
+	a.vendor.revokeAllBut(a.key(c.Pending))
 	return nil
 }
 
@@ -81,7 +92,7 @@ func ExampleIssuer() {
 	ctx := context.Background()
 	srv := smtest.New(nil)
 	defer srv.Close()
-	acme := &vendor{labels: map[string]string{"key-0": "by hand"}}
+	acme := &vendor{keys: map[string]bool{"key-0": true}}
 	srv.Put("prod/acme", `{"account":"4711","key":"key-0"}`)
 
 	h := rotation.NewHandler(srv.Client(), apiKey{acme}, nil)
@@ -90,7 +101,7 @@ func ExampleIssuer() {
 			fmt.Println(err)
 			return
 		}
-		for key := range acme.labels {
+		for key := range acme.keys {
 			fmt.Println("the vendor has", key)
 		}
 	}

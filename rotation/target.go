@@ -101,9 +101,12 @@ type Strategy struct {
 // do. Issue is called in place of Next and of the generation of a password.
 type Issuer interface {
 	// Issue returns the value that is to follow current, for the version with
-	// the given id. It is repeated if the answer is lost, or what it returned
-	// could not be stored: then what it made before is nobody's, and is to be
-	// removed by the call that comes next. What current has must go on working.
+	// the given id. What current has must go on working.
+	//
+	// It may be called several times for one version, also at once: when an
+	// answer was lost, or an event delivered twice. One of the values is stored,
+	// and it is not known here which. So what other calls made has to stay, and
+	// is for [Finisher] to remove: all but what c.Pending has.
 	Issue(ctx context.Context, current *Value, versionID string) (*Value, error)
 }
 
