@@ -22,7 +22,7 @@ import (
 // tells what it is doing. It is the Target of its own handler to see when the
 // password is changed.
 type function struct {
-	rotation.Target
+	*postgres.Target // not the interface, which has but a part of its methods
 
 	arn     string
 	handler *rotation.Handler
@@ -86,8 +86,8 @@ func (f *function) Set(ctx context.Context, c rotation.Change) error {
 	return err
 }
 
-// Test is also how setSecret finds out whether there is anything to do: it logs
-// in with the new password first. That refusal is none of the pool's.
+// Test is also how a setSecret that is repeated finds out that there is nothing to
+// do any more. What is refused then is none of the pool's logins.
 func (f *function) Test(ctx context.Context, v *rotation.Value) error {
 	err := f.Target.Test(ctx, v)
 	if errors.Is(err, rotation.ErrRefused) {
