@@ -140,8 +140,10 @@ func TestReplicaReach(t *testing.T) {
 		prepare func(r *replicated)
 		want    []string
 	}{
-		{"down", func(r *replicated) { r.copies["a:1"].fail(errors.New("no route to host")) },
-			[]string{"a:1 (192.0.2.1:1): no route to host", "nothing was changed", "bring it back, or take it out of the list"}},
+		{
+			"down", func(r *replicated) { r.copies["a:1"].fail(errors.New("no route to host")) },
+			[]string{"a:1 (192.0.2.1:1): no route to host", "nothing was changed", "bring it back, or take it out of the list"},
+		},
 		{"not resolved", func(r *replicated) { r.copies["a:1"] = nil }, []string{"a:1: no such host", "names resolve"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

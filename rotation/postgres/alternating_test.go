@@ -1,7 +1,6 @@
 package postgres_test
 
 import (
-	"errors"
 	"fmt"
 	"testing"
 
@@ -121,13 +120,6 @@ func as(t *testing.T, srv *pgserver.Server, database, user, password string, sta
 		}
 	}
 	return nil
-}
-
-func state(err error) string {
-	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return e.Code
-	}
-	return ""
 }
 
 // Users take turns, the one before goes on working, and whoever creates something

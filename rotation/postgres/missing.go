@@ -48,8 +48,12 @@ func readRole(ctx context.Context, q querier, name string) (*role, error) {
 		is   bool
 		name string
 	}{
-		{super, "SUPERUSER"}, {createrole, "CREATEROLE"}, {createdb, "CREATEDB"}, {login, "LOGIN"},
-		{replication, "REPLICATION"}, {bypassrls, "BYPASSRLS"},
+		{super, "SUPERUSER"},
+		{createrole, "CREATEROLE"},
+		{createdb, "CREATEDB"},
+		{login, "LOGIN"},
+		{replication, "REPLICATION"},
+		{bypassrls, "BYPASSRLS"},
 	} {
 		if !a.is {
 			a.name = "NO" + a.name
@@ -177,7 +181,7 @@ func (c *comparison) memberships(ctx context.Context) error {
 			c.add("GRANT %s TO %s%s", ident(m.role), ident(c.base.name), c.options(m))
 		}
 	}
-	if c.toClone && !(inherits && sets) {
+	if c.toClone && (!inherits || !sets) {
 		c.add("GRANT %s TO %s%s", ident(c.base.name), ident(c.clone.name), c.options(membership{inherit: true, set: true}))
 	}
 	return nil

@@ -9,9 +9,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
-
 	"github.com/keyturn/keyturn/internal/pgserver"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/postgres"
@@ -228,16 +225,6 @@ func TestServerLog(t *testing.T) {
 			}
 		})
 	}
-}
-
-func adminExec(t *testing.T, sql string) (pgconn.CommandTag, error) {
-	t.Helper()
-	conn, err := pgx.ConnectConfig(t.Context(), server.ConnConfig())
-	if err != nil {
-		return pgconn.CommandTag{}, err
-	}
-	defer func() { _ = conn.Close(t.Context()) }()
-	return conn.Exec(t.Context(), sql)
 }
 
 // A server that does not answer is no server that refuses: AWSPREVIOUS is not
