@@ -25,8 +25,9 @@ type Driver struct {
 	// may end up: the nodes behind a reader endpoint, of which some lag. What each
 	// of them accepts is remembered by itself, and the next is tried if one cannot
 	// be dialled ([net.OpError] tells). It is called for every connect and may look
-	// a name up. None, and the default: the server is one place.
-	Addresses func(context.Context, Credentials) ([]string, error)
+	// a name up, and may name an address more than once. None, and the default: the
+	// server is one place.
+	Addresses func(context.Context, Credentials) ([]Address, error)
 
 	// Refused reports whether an error of that Connect is the server refusing
 	// the login, as opposed to the network failing or the server being full.
@@ -63,6 +64,16 @@ type Driver struct {
 
 	// DefaultPort is the port where nobody names one.
 	DefaultPort int
+}
+
+// An Address is one of those that a server has.
+type Address struct {
+	// Addr is the address as the driver dials it.
+	Addr string
+
+	// Wait is how long the driver waits for an answer to its dial before the next
+	// address is tried. Zero: as long as it waits for one that has no others beside it.
+	Wait time.Duration
 }
 
 // Options are the settings of a connector. The zero value of each field is its
@@ -187,7 +198,7 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 // login opens a connection to the server, at the first of its addresses that can be
 // reached.
 func (c *connector) login(ctx context.Context, server Credentials) (driver.Conn, error) {
-	var addresses []string
+	var addresses []Address
 	if c.driver.Addresses != nil {
 		var err error
 		if addresses, err = c.driver.Addresses(ctx, server); err != nil {
@@ -195,7 +206,7 @@ func (c *connector) login(ctx context.Context, server Credentials) (driver.Conn,
 		}
 	}
 	if len(addresses) == 0 {
-		return c.loginAt(ctx, server, "")
+		return c.loginAt(ctx, server, Address{})
 	}
 	var first error
 	for _, address := range addresses {
@@ -221,8 +232,8 @@ func undialled(err error) bool {
 
 // loginAt opens a connection to one address of the server with a version that it
 // accepts.
-func (c *connector) loginAt(ctx context.Context, server Credentials, address string) (driver.Conn, error) {
-	w := c.source.Walk(server, address)
+func (c *connector) loginAt(ctx context.Context, server Credentials, address Address) (driver.Conn, error) {
+	w := c.source.Walk(server, address.Addr)
 	for {
 		credentials, err := w.Next(ctx)
 		if err != nil {

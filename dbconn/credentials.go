@@ -29,8 +29,8 @@ type Credentials struct {
 	Database string // "": the driver's default
 
 	// Address is the one of the server's addresses to log in at, as
-	// [Driver.Addresses] has it. Empty: whichever.
-	Address string
+	// [Driver.Addresses] has it. Its Addr is empty: whichever.
+	Address Address
 
 	password func() string // a closure: see redact.Hide
 	conn     *retire.Conn  // of the connection that is opened with them

@@ -6,6 +6,9 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
+
+	"github.com/keyturn/keyturn/dbconn"
 )
 
 // defaultPort is MySQL's.
@@ -83,4 +86,45 @@ func readAddress(option, network, text string) (address, error) {
 	}
 	a.host = host
 	return a, nil
+}
+
+const (
+	// headStart is how long the addresses of the one family are waited for, each,
+	// before the other family's turn: what a [net.Dialer] gives them (RFC 8305).
+	headStart = 300 * time.Millisecond
+
+	// leastWait is the least time for one of several addresses of a family, as a
+	// [net.Dialer] has it too.
+	leastWait = 2 * time.Second
+)
+
+// spread returns the addresses at which to try a server that has these, in the order
+// of the lookup, when there is so much time left. None may use up the time of all: a
+// firewall that swallows what goes to one of them must not end the connect.
+//
+// A [net.Dialer] dials the two families at once, and would settle that better. But
+// which version is tried depends on the address, and nobody is to hold a connection
+// while others are waited for; so the first family is tried again at the end.
+func spread(ips []netip.Addr, port uint16, left time.Duration) []dbconn.Address {
+	var first, other []dbconn.Address
+	for _, ip := range ips {
+		ip = ip.Unmap()
+		at := dbconn.Address{Addr: netip.AddrPortFrom(ip, port).String(), Wait: max(left/time.Duration(len(ips)), leastWait)}
+		if ip.Is4() == ips[0].Unmap().Is4() {
+			first = append(first, at)
+		} else {
+			other = append(other, at)
+		}
+	}
+	var all []dbconn.Address
+	if len(other) > 0 {
+		for _, at := range first {
+			all = append(all, dbconn.Address{Addr: at.Addr, Wait: headStart})
+		}
+	}
+	all = append(append(all, other...), first...)
+	if len(all) > 0 {
+		all[len(all)-1].Wait = 0
+	}
+	return all
 }

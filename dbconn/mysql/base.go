@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/go-sql-driver/mysql"
 
@@ -170,7 +171,7 @@ func (b *base) connector(credentials dbconn.Credentials) (driver.Connector, erro
 		return nil, err
 	}
 	b.trustRDS(cfg.TLS)
-	wire.to = credentials.Address
+	wire.to, wire.wait = credentials.Address.Addr, credentials.Address.Wait
 	cfg.User, cfg.Passwd = credentials.Username, credentials.Password()
 	inner, err := mysql.NewConnector(cfg)
 	if err != nil {
@@ -195,7 +196,7 @@ func (b *base) at(host string, port int) address {
 
 // addresses looks up the addresses of the server, if it is us who dial it. The
 // driver alone leaves that to the dialler, which says nothing of them.
-func (b *base) addresses(ctx context.Context, credentials dbconn.Credentials) ([]string, error) {
+func (b *base) addresses(ctx context.Context, credentials dbconn.Credentials) ([]dbconn.Address, error) {
 	server := b.at(credentials.Host, credentials.Port)
 	if _, err := netip.ParseAddr(server.host); err == nil || b.cfg.DialFunc != nil || !server.isTCP() {
 		return nil, nil
@@ -211,11 +212,8 @@ func (b *base) addresses(ctx context.Context, credentials dbconn.Credentials) ([
 		}
 		return nil, &net.OpError{Op: "dial", Net: server.network, Err: err}
 	}
-	addresses := make([]string, len(found))
-	for i, ip := range found {
-		addresses[i] = netip.AddrPortFrom(ip.Unmap(), uint16(server.port)).String()
-	}
-	return addresses, nil
+	deadline, _ := ctx.Deadline()
+	return spread(found, uint16(server.port), time.Until(deadline)), nil
 }
 
 // configure returns a new configuration for a server, without user and password,

@@ -10,6 +10,9 @@ import (
 	"github.com/keyturn/keyturn/dbconn"
 )
 
+// Spread is how the addresses of a server are tried.
+var Spread = spread
+
 // They tell the errors of a login apart.
 var (
 	Refused     = refused
@@ -50,13 +53,13 @@ func NewTracedConnector(c *cache.Cache, secretID string, opts *Options, begin fu
 }
 
 // NewSpreadConnector returns a connector to a server that has these addresses.
-func NewSpreadConnector(c *cache.Cache, secretID string, opts *Options, addresses func() []string) (driver.Connector, error) {
+func NewSpreadConnector(c *cache.Cache, secretID string, opts *Options, addresses func() []dbconn.Address) (driver.Connector, error) {
 	b, err := newBase(opts)
 	if err != nil {
 		return nil, err
 	}
 	d := b.driver()
-	d.Addresses = func(context.Context, dbconn.Credentials) ([]string, error) { return addresses(), nil }
+	d.Addresses = func(context.Context, dbconn.Credentials) ([]dbconn.Address, error) { return addresses(), nil }
 	return dbconn.NewConnector(c, secretID, d, b.options())
 }
 

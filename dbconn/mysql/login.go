@@ -3,6 +3,7 @@ package mysql
 import (
 	"context"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -22,9 +23,9 @@ type login struct {
 
 // Connect implements [driver.Connector].
 func (l *login) Connect(ctx context.Context) (driver.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, l.timeout)
+	bounded, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
-	conn, err := l.inner.Connect(ctx)
+	conn, err := l.inner.Connect(bounded)
 	switch {
 	case err == nil:
 		return conn, nil
@@ -32,6 +33,9 @@ func (l *login) Connect(ctx context.Context) (driver.Conn, error) {
 		return nil, errOffered // the driver's is "invalid connection"
 	case err.Error() == noKeyText():
 		return nil, errNoKey
+	case errors.Is(err, context.DeadlineExceeded) && bounded.Err() != nil && ctx.Err() == nil:
+		// Whose deadline that was is not to be seen in the error.
+		return nil, fmt.Errorf("%w: the login took longer than %v, which a longer timeout in the DSN extends", err, l.timeout)
 	case !l.encrypted && number(err) == accessDenied:
 		return nil, fmt.Errorf("%w (the same is said to a user that must log in over TLS, which this connection is without)", err)
 	}

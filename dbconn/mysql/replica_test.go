@@ -75,8 +75,8 @@ func TestReaderEndpoint(t *testing.T) {
 		}
 		sm, c := newCache(t, document(t, first, name, password))
 		stats := new(retry.Stats)
-		connector, err := mysql.NewSpreadConnector(c, "prod/db", &mysql.Options{Stats: stats}, func() []string {
-			nodes := []string{addressOf(first), addressOf(lagging)}
+		connector, err := mysql.NewSpreadConnector(c, "prod/db", &mysql.Options{Stats: stats}, func() []dbconn.Address {
+			nodes := []dbconn.Address{{Addr: addressOf(first)}, {Addr: addressOf(lagging)}}
 			rand.Shuffle(2, func(i, j int) { nodes[i], nodes[j] = nodes[j], nodes[i] })
 			return nodes
 		})
@@ -150,7 +150,12 @@ func TestAddresses(t *testing.T) {
 			{[]string{nobody, addressOf(srv)}, "wrong", "refuses secret"},
 		} {
 			_, c := newCache(t, document(t, srv, name, test.password))
-			connector, err := mysql.NewSpreadConnector(c, "prod/db", nil, func() []string { return test.addresses })
+			connector, err := mysql.NewSpreadConnector(c, "prod/db", nil, func() (all []dbconn.Address) {
+				for _, address := range test.addresses {
+					all = append(all, dbconn.Address{Addr: address})
+				}
+				return all
+			})
 			if err != nil {
 				t.Fatal(err)
 			}

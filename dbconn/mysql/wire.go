@@ -4,9 +4,12 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net"
+	"os"
 	"slices"
 	"syscall"
+	"time"
 
 	"github.com/go-sql-driver/mysql"
 )
@@ -17,7 +20,8 @@ import (
 // is wrapped that a user of the driver gets to see.
 type wire struct {
 	net.Conn
-	to      string // the address to dial, of several that the server has
+	to      string        // the address to dial, of several that the server has
+	wait    time.Duration // for its answer; 0: as long as for any
 	retired func() bool
 	guard   *guard // nil: none
 }
@@ -35,8 +39,19 @@ func (w *wire) dial(cfg *mysql.Config, server address) bool {
 		inner = new(net.Dialer).DialContext
 	}
 	cfg.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if w.wait > 0 {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, w.wait)
+			defer cancel()
+		}
 		conn, err := inner(ctx, network, cmp.Or(w.to, addr))
-		if err != nil {
+		switch {
+		case err == nil:
+		case errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, context.DeadlineExceeded):
+			// The network has looked at the context's deadline itself, and was
+			// there before the context.
+			return nil, fmt.Errorf("%w: %w", err, context.DeadlineExceeded)
+		default:
 			return nil, err
 		}
 		if tcp, ok := conn.(*net.TCPConn); ok {
