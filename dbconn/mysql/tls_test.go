@@ -119,10 +119,10 @@ func TestTLS(t *testing.T) {
 }
 
 // serverKey returns MySQL's public key, as its administrator gives it to clients.
-func serverKey(t *testing.T) *rsa.PublicKey {
+func serverKey(t *testing.T, srv *mysqlserver.Server) *rsa.PublicKey {
 	t.Helper()
 	var name, text string
-	if err := mysqld.Admin().QueryRowContext(t.Context(), "show status like 'Caching_sha2_password_rsa_public_key'").Scan(&name, &text); err != nil {
+	if err := srv.Admin().QueryRowContext(t.Context(), "show status like 'Caching_sha2_password_rsa_public_key'").Scan(&name, &text); err != nil {
 		t.Fatal(err)
 	}
 	block, _ := pem.Decode([]byte(text))
@@ -178,7 +178,7 @@ func TestColdPasswordCache(t *testing.T) {
 		}
 		rotated()
 	}
-	key := serverKey(t)
+	key := serverKey(t, mysqld)
 	for range 2 {
 		if err := connect(c, testcert.Name, key); err != nil {
 			t.Fatalf("with a key, cold cache: %v", err)
