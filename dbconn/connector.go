@@ -187,9 +187,10 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	if err == nil {
 		return conn, nil
 	}
-	// The secret may have been found to name another server meanwhile: the
-	// database has moved, and the login was refused where it used to be.
-	if moved, ok := c.source.Moved(server); ok && IsRefused(err) {
+	// The secret may have been found to name another server meanwhile, by this
+	// caller or by another: the database has moved, and whatever is wrong where it
+	// used to be, a refusal or nobody there any more, is not what is asked.
+	if moved, ok := c.source.Moved(server); ok && ctx.Err() == nil {
 		return c.login(ctx, moved)
 	}
 	return nil, err

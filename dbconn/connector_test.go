@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keyturn/keyturn/cache"
 	"github.com/keyturn/keyturn/dbconn"
@@ -285,6 +286,48 @@ func TestServerThatMoves(t *testing.T) {
 		if login == "old p2" || login == "new p1" {
 			t.Errorf("login %q mixes two versions", login)
 		}
+	}
+}
+
+// While a connect is under way another caller hears that the database has moved. What is
+// wrong at the old server, whatever it is, is no answer to that.
+func TestServerMovesBehindAConnect(t *testing.T) {
+	gone := errors.New("no route to host")
+	for _, when := range []string{"before the first version", "during the login"} {
+		t.Run(when, func(t *testing.T) {
+			srv := smtest.New(nil)
+			defer srv.Close()
+			srv.Put("prod/db", `{"username":"u","password":"p1","host":"old"}`)
+			c := newCache(t, srv)
+			move := func() {
+				srv.Put("prod/db", `{"username":"u","password":"p2","host":"new"}`)
+				if _, err := c.RefreshAfter(t.Context(), "prod/db", cache.Current, time.Now()); err != nil {
+					t.Error(err)
+				}
+			}
+			d := testDriver(func(credentials dbconn.Credentials) error {
+				if credentials.Host == "new" {
+					return nil
+				}
+				move()
+				return gone
+			}).driver()
+			if when != "during the login" {
+				d.Addresses = func(_ context.Context, credentials dbconn.Credentials) ([]dbconn.Address, error) {
+					if credentials.Host == "old" {
+						move()
+					}
+					return nil, nil
+				}
+			}
+			connector, err := dbconn.NewConnector(c, "prod/db", d, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := connector.Connect(t.Context()); err != nil {
+				t.Errorf("Connect: %v", err)
+			}
+		})
 	}
 }
 
