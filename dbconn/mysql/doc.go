@@ -39,5 +39,7 @@
 // after some failed logins, of which every rotation costs at least one. Under such a
 // limit set [Options.MaxConcurrentLogins] to 1, and have alternating users rotated
 // if several programs share the secret. MySQL does not unlock an account when it
-// gets a new password.
+// gets a new password. It counts a login too that is broken off once it has asked for
+// the password itself: by the network, by a caller whose context ends, or here, for
+// want of TLS and of a public key. Give logins the time that they take.
 package mysql

@@ -243,7 +243,7 @@ func resets(t *testing.T, srv *mysqlserver.Server, trust *tls.Config, cold bool,
 		if dbconn.IsRefused(err) {
 			t.Errorf("%s: taken for a refusal: %v", describe(fault.Fault), err)
 		}
-		if err != nil && broken%20 == 0 {
+		if err != nil && broken%40 == 0 {
 			leaktest.Check(t, password, err)
 		}
 		if err != nil {
@@ -516,13 +516,14 @@ func endsEveryPhase(t *testing.T, srv *mysqlserver.Server, trust *tls.Config) {
 				t.Fatal(err)
 			}
 			undo, reached := phase.stop(t, s)
+			var failed error
 			check := func(ctx context.Context, want error) {
 				t.Helper()
 				err := ends(t, func() error { return s.connect(ctx) })
 				if !errors.Is(err, want) || dbconn.IsRefused(err) != phase.refused {
 					t.Errorf("%v, want %v (refused: %t)", err, want, phase.refused)
 				}
-				leaktest.Check(t, s.password, err)
+				failed = err
 			}
 			if reached != nil {
 				ctx, cancel := context.WithCancel(t.Context())
@@ -538,6 +539,7 @@ func endsEveryPhase(t *testing.T, srv *mysqlserver.Server, trust *tls.Config) {
 			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 			defer cancel()
 			check(ctx, context.DeadlineExceeded)
+			leaktest.Check(t, s.password, failed)
 			undo()
 			if phase.refused {
 				s.sm.Put("prod/db", document(t, srv, s.name, "changed"))
@@ -703,6 +705,7 @@ func slotsAreGivenBack(t *testing.T, srv *mysqlserver.Server, trust *tls.Config)
 			opts := &mysql.Options{MaxConcurrentLogins: 1, Stats: stats, Config: silently(nil)}
 			test.breaks(t, opts, &on)
 			connect := once(newConnector(t, c, opts))
+			var failed error
 			for range 2 {
 				on.Store(true)
 				for range 3 {
@@ -717,13 +720,14 @@ func slotsAreGivenBack(t *testing.T, srv *mysqlserver.Server, trust *tls.Config)
 					if err == nil || !strings.Contains(err.Error(), test.want) || dbconn.IsRefused(err) {
 						t.Errorf("%v, want %q", err, test.want)
 					}
-					leaktest.Check(t, password, err)
+					failed = err
 				}
 				on.Store(false)
 				if err := within(t, connect); err != nil {
 					t.Errorf("afterwards: %v", err)
 				}
 			}
+			leaktest.Check(t, password, failed)
 			settled(t, stats)
 		})
 	}
@@ -880,13 +884,18 @@ func errorsAreTheDriversOwn(t *testing.T, srv *mysqlserver.Server) {
 				alone, err := within(t, bare), within(t, through)
 				own, ok := errors.AsType[*godriver.MySQLError](alone)
 				got, _ := errors.AsType[*godriver.MySQLError](err)
-				if !ok || own.Number != number || got == nil || *got != *own || !strings.Contains(err.Error(), own.Error()) {
+				// A full server has an SQLSTATE for those whose password it has looked at,
+				// and none for those who have come too far behind.
+				if !ok || own.Number != number || got == nil || got.Number != own.Number || got.Message != own.Message ||
+					got.SQLState != own.SQLState && !test.full || !strings.Contains(err.Error(), got.Error()) {
 					t.Errorf("%v, want %d; the driver alone: %v", err, number, alone)
 				}
 				if dbconn.IsRefused(err) != test.refused {
 					t.Errorf("refused: %t: %v", dbconn.IsRefused(err), err)
 				}
-				leaktest.Check(t, password, err)
+				if i == 0 {
+					leaktest.Check(t, password, err)
+				}
 				// What was refused is not tried again for a while.
 				if n := stats.Logins.Load() - before; n != i+1 && (n != 1 || !test.refused) {
 					t.Errorf("%d logins, want %d", n, i+1)
@@ -947,14 +956,15 @@ func noLockout(t *testing.T, srv *mysqlserver.Server) {
 		time.Sleep(window)
 		promote(t, sm, pending)
 	}
-	for i := range 6 {
-		// Now and then more than a second passes, which is what proves a version anew.
-		time.Sleep(time.Duration(50+i%3*600) * time.Millisecond)
-		change(time.Duration(i%2) * 100 * time.Millisecond)
-		if i%3 == 2 {
-			change(0)
-		}
-	}
+	// After more than a second nothing that was read of the labels is from before the
+	// last rotation. Three in less than that are more than such a limit bears.
+	time.Sleep(50 * time.Millisecond)
+	change(100 * time.Millisecond)
+	time.Sleep(1100 * time.Millisecond)
+	change(0)
+	change(0)
+	time.Sleep(1100 * time.Millisecond)
+	change(300 * time.Millisecond)
 	time.Sleep(200 * time.Millisecond)
 	cancel()
 	wg.Wait()
@@ -962,6 +972,117 @@ func noLockout(t *testing.T, srv *mysqlserver.Server) {
 		t.Errorf("%d failed logins in %d changes, and %d known of here, %d lockouts", n, changes, stats.Refused.Load(), stats.LockedOut.Load())
 	}
 	t.Logf("%d logins, %d refused, in %d changes", stats.Logins.Load(), stats.Refused.Load(), changes)
+}
+
+// Rotations over a network that breaks every other login, or nearly. Callers get the
+// network's errors, and never one about the password, though verdicts get lost on their
+// way.
+func TestRotationsOverABadNetwork(t *testing.T) {
+	eachServer(t, func(t *testing.T, srv *mysqlserver.Server) {
+		t.Parallel()
+		name, password := newUser(t, srv)
+		limit := 0
+		if srv.Kind() == mysqlserver.MySQL {
+			limit = 1
+		}
+		sm, c := newCache(t, document(t, srv, name, password))
+		p := newProxy(t, srv)
+		p.Each(func(int) proxy.Fault {
+			switch rand.N(10) {
+			case 0:
+				return proxy.Fault{Refuse: true}
+			case 1:
+				return proxy.Fault{ToServer: &proxy.Cut{After: rand.N(300), Reset: true}}
+			case 2:
+				return proxy.Fault{FromServer: &proxy.Cut{After: rand.N(130), Reset: true}}
+			case 3:
+				return proxy.Fault{FromServer: &proxy.Cut{After: rand.N(130)}}
+			case 4:
+				return proxy.Fault{Delay: rand.N(20 * time.Millisecond)}
+			}
+			return proxy.Fault{}
+		})
+		stats := new(retry.Stats)
+		connect := once(newConnector(t, c, &mysql.Options{
+			Host: "127.0.0.1", Port: p.Port(), Stats: stats, MaxConcurrentLogins: limit, Config: silently(nil),
+		}))
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		var good, broken atomic.Int64
+		for range 16 {
+			wg.Go(func() {
+				for ctx.Err() == nil {
+					short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond+rand.N(time.Second))
+					err := connect(short)
+					switch what := outcome(err); {
+					case err == nil:
+						good.Add(1)
+					case what == "broken" && !dbconn.IsRefused(err), errors.Is(err, context.DeadlineExceeded):
+						broken.Add(1)
+					default:
+						t.Errorf("%v", err)
+					}
+					cancel()
+					time.Sleep(rand.N(50 * time.Millisecond))
+				}
+			})
+		}
+		for i := range 3 {
+			time.Sleep(500 * time.Millisecond)
+			next := fmt.Sprint("password ", i)
+			pending := pend(t, sm, document(t, srv, name, next))
+			if err := srv.SetPassword(t.Context(), name, next); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(rand.N(300 * time.Millisecond))
+			promote(t, sm, pending)
+		}
+		time.Sleep(300 * time.Millisecond)
+		cancel()
+		wg.Wait()
+		p.Set(proxy.Fault{})
+		if err := within(t, connect); err != nil {
+			t.Errorf("afterwards: %v", err)
+		}
+		if good.Load() == 0 || broken.Load() == 0 || stats.Refused.Load() == 0 {
+			t.Errorf("%d connects, %d broken, %d refused: the test has proved nothing", good.Load(), broken.Load(), stats.Refused.Load())
+		}
+		t.Logf("%d connects, %d broken, %d logins, %d refused", good.Load(), broken.Load(), stats.Logins.Load(), stats.Refused.Load())
+	})
+}
+
+// MySQL counts a login among the failed ones that is broken off after the server has
+// asked for the password itself, right as the password may be: what the package says of
+// locked accounts. MariaDB does not. Should this fail, there is less to say.
+func TestLoginsThatAreBrokenOffCount(t *testing.T) {
+	name, password := newUser(t, mysqld)
+	admin(t, mysqld, "ALTER USER ?@'%' FAILED_LOGIN_ATTEMPTS 3 PASSWORD_LOCK_TIME UNBOUNDED", name)
+	p := newProxy(t, mysqld)
+	_, c := newCache(t, document(t, mysqld, name, password))
+	connect := once(newConnector(t, c, &mysql.Options{Host: "127.0.0.1", Port: p.Port(), Config: silently(nil)}))
+	p.Set(proxy.Fault{FromServer: &proxy.Cut{After: greeting(t, mysqld) + 6, Reset: true}})
+	for range 3 {
+		if err := within(t, connect); outcome(err) != "broken" || dbconn.IsRefused(err) {
+			t.Errorf("%v", err)
+		}
+	}
+	p.Set(proxy.Fault{})
+	// It hears of the end of a connection when it hears of it.
+	eventually(t, "a lock in the server's log", func() bool {
+		log, err := mysqld.Log()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(log) {
+			if strings.Contains(line, "'"+name+"'@") && strings.Contains(line, "due to 3 consecutive failed logins") {
+				return true
+			}
+		}
+		return false
+	})
+	if err := within(t, connect); !mysql.LockedOut(err) {
+		t.Errorf("after three of them: %v", err)
+	}
 }
 
 // ordinary reports whether the driver alone may come to such an error while the server
@@ -1093,7 +1214,8 @@ func coldPasswordCache(t *testing.T, srv *mysqlserver.Server, trust *tls.Config)
 	for what, w := range ways {
 		w.opts.Stats = new(retry.Stats)
 		connect := once(newConnector(t, w.c, &w.opts))
-		if full, fast := size(w, connect), size(w, connect); full <= fast && what != "socket" {
+		full, fast := size(w, connect), size(w, connect)
+		if encrypted := what == "loopback" || what == "known key"; encrypted && full < fast+200 { // with a key of 2048 bits
 			t.Errorf("%s: %d bytes for the first login, %d for the second", what, full, fast)
 		}
 		if err := srv.SetPassword(t.Context(), w.name, w.password); err != nil { // forgotten again
