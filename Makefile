@@ -19,7 +19,7 @@ demo:
 
 .PHONY: test
 test:
-	@scripts/setup postgres pgbouncer mariadb mysql compiler
+	@scripts/setup postgres pgbouncer mariadb mysql boto3 compiler
 	@set -e; for module in $(MODULES); do (cd $$module && CGO_ENABLED=1 $(TEST) ./...); done
 
 .PHONY: check
