@@ -36,8 +36,7 @@ func TestEvents(t *testing.T) {
 				srv, sdk := service(t)
 				c := newCache(t, sdk, nil)
 				accepted := sentinel
-				var r *retry.Retrier
-				r = retry.New(c, "prod/db", isRefusal, &retry.Options{
+				r := retry.New(c, "prod/db", isRefusal, &retry.Options{
 					Target:    "db:5432",
 					LockedOut: func(err error) bool { return errors.Is(err, errLocked) },
 					Code: func(err error) string {

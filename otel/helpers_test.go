@@ -101,7 +101,7 @@ func (tel *telemetry) series(t *testing.T) []string {
 func text(attrs []attribute.KeyValue) string {
 	var all []string
 	for _, a := range attrs {
-		all = append(all, string(a.Key)+"="+a.Value.Emit())
+		all = append(all, string(a.Key)+"="+a.Value.String())
 	}
 	slices.Sort(all)
 	return strings.Join(all, " ")
@@ -146,7 +146,7 @@ func newCache(t *testing.T, client cache.API, opts *cache.Options) *cache.Cache 
 	return c
 }
 
-// observed has Observe stop at the end of the test.
+// observe has Observe stop at the end of the test.
 func observe(t *testing.T, c *cache.Cache, opts *otel.Options) {
 	t.Helper()
 	stop, err := otel.Observe(c, opts)

@@ -32,8 +32,10 @@ func TestNothingLeaks(t *testing.T) {
 	srv, sdk := service(t)
 	broken := srv.Client(func(o *secretsmanager.Options) {
 		o.HTTPClient = doer(func(*http.Request) (*http.Response, error) {
-			return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"X-Amzn-Requestid": {"<" + sentinel + ">"}},
-				Body: io.NopCloser(strings.NewReader(`{"SecretString":{"` + sentinel + `"`))}, nil
+			return &http.Response{
+				StatusCode: http.StatusOK, Header: http.Header{"X-Amzn-Requestid": {"<" + sentinel + ">"}},
+				Body: io.NopCloser(strings.NewReader(`{"SecretString":{"` + sentinel + `"`)),
+			}, nil
 		})
 	})
 	var logs bytes.Buffer

@@ -37,7 +37,7 @@ func TestInstruments(t *testing.T) {
 		get := func(id string) { _, _ = c.Get(t.Context(), id) }
 		_ = c.Prefetch(t.Context(), "prod/db", "prod/api") // batch
 		time.Sleep(time.Minute)
-		get("prod/db")                      // fresh: nothing is counted
+		get("prod/db") // fresh: nothing is counted
 		_, _ = srv.Rotate(t.Context(), "prod/db", "new")
 		_, _ = c.Refresh(t.Context(), "prod/db") // forced, changed
 		time.Sleep(time.Minute)
@@ -153,7 +153,9 @@ func TestTwoCaches(t *testing.T) {
 		{"alike", func(*otel.Options, string) {}, []string{
 			"keyturn.cache.waits counter {read} {} 3",
 		}},
-		{"told apart", func(o *otel.Options, name string) { o.Attributes = []attribute.KeyValue{attribute.String("cache", name)} }, []string{
+		{"told apart", func(o *otel.Options, name string) {
+			o.Attributes = []attribute.KeyValue{attribute.String("cache", name)}
+		}, []string{
 			"keyturn.cache.waits counter {read} {cache=a} 1",
 			"keyturn.cache.waits counter {read} {cache=b} 2",
 		}},
