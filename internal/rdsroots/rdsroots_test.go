@@ -198,6 +198,7 @@ func TestNoSystemRoots(t *testing.T) {
 	for name, pool := range map[string]*x509.CertPool{
 		"a system without roots":       rdsroots.Beside(x509.NewCertPool(), nil),
 		"a system that cannot be read": rdsroots.Beside(nil, errors.New("x509: no roots")),
+		"Only":                         rdsroots.Only(),
 	} {
 		trustsRDS(t, pool)
 		if !pool.Equal(alone) {

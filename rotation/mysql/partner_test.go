@@ -38,6 +38,8 @@ func TestRights(t *testing.T) {
 			{"GRANT ALL ON DB.* TO USER", "REVOKE ALL ON DB.* FROM USER"},
 			{"GRANT SELECT ON DB.* TO USER", "GRANT ALL ON DB.* TO USER"},
 			{"REVOKE ALL ON DB.* FROM USER", "GRANT INSERT ON DB.* TO USER"},
+			{"GRANT ALL ON DB.* TO USER WITH GRANT OPTION", "REVOKE INSERT ON DB.* FROM USER"},
+			{"GRANT ALL ON DB.* TO USER", "REVOKE ALL ON DB.* FROM USER; GRANT SELECT ON DB.* TO USER"},
 		}},
 		{name: "tables and columns", set: []string{"CREATE TABLE DB.OTHER (a INT, `b TO c` INT, `d``e` INT)"}, change: []change{
 			{"GRANT DELETE, TRIGGER ON DB.OTHER TO USER WITH GRANT OPTION", "REVOKE DELETE ON DB.OTHER FROM USER"},
@@ -55,12 +57,14 @@ func TestRights(t *testing.T) {
 		{name: "roles", set: []string{"CREATE ROLE ROLE", "CREATE ROLE SECOND", "GRANT UPDATE ON DB.* TO ROLE"}, change: []change{
 			{"GRANT ROLE TO USER", "DEFAULT ROLE"},
 			{"GRANT SECOND TO USER WITH ADMIN OPTION", "DEFAULT SECOND"},
-			{"REVOKE SECOND FROM USER", "GRANT SECOND TO USER"},
+			{"REVOKE SECOND FROM USER", "GRANT SECOND TO USER WITH ADMIN OPTION"},
+			{"REVOKE SECOND FROM USER; GRANT SECOND TO USER", "GRANT SECOND TO USER WITH ADMIN OPTION"},
 			{"DEFAULT NONE", "REVOKE ROLE FROM USER"},
 		}},
 		{name: "proxies", set: []string{"CREATE USER OTHER", "CREATE USER ROLE", "PROXY"}, change: []change{
 			{"GRANT PROXY ON OTHER TO USER", "GRANT PROXY ON ROLE TO USER WITH GRANT OPTION"},
-			{"GRANT PROXY ON OTHER TO USER WITH GRANT OPTION", "REVOKE PROXY ON ROLE FROM USER"},
+			{"GRANT PROXY ON OTHER TO USER WITH GRANT OPTION", "REVOKE PROXY ON ROLE FROM USER; GRANT PROXY ON ROLE TO USER"},
+			{"REVOKE PROXY ON ROLE FROM USER", "REVOKE PROXY ON OTHER FROM USER"},
 		}},
 		{name: "tls and limits", change: []change{
 			{"ALTER USER USER WITH MAX_QUERIES_PER_HOUR 100000 MAX_UPDATES_PER_HOUR 50000 MAX_CONNECTIONS_PER_HOUR 10000 MAX_USER_CONNECTIONS 50", "ALTER USER USER WITH MAX_QUERIES_PER_HOUR 0"},
@@ -73,7 +77,7 @@ func TestRights(t *testing.T) {
 		{name: "dynamic privileges", kind: mysqlserver.MySQL, change: []change{
 			{"GRANT ROLE_ADMIN, CONNECTION_ADMIN ON *.* TO USER", "REVOKE ROLE_ADMIN ON *.* FROM USER"},
 			{"GRANT ROLE_ADMIN ON *.* TO USER WITH GRANT OPTION", "GRANT CONNECTION_ADMIN ON *.* TO USER WITH GRANT OPTION"},
-			{"REVOKE CONNECTION_ADMIN ON *.* FROM USER", "GRANT CONNECTION_ADMIN ON *.* TO USER"},
+			{"REVOKE CONNECTION_ADMIN ON *.* FROM USER; GRANT CONNECTION_ADMIN ON *.* TO USER", "REVOKE CONNECTION_ADMIN ON *.* FROM USER"},
 		}},
 		{name: "password options", kind: mysqlserver.MySQL, change: []change{
 			{"ALTER USER USER PASSWORD HISTORY 7 PASSWORD REUSE INTERVAL 12 DAY", "ALTER USER USER PASSWORD HISTORY DEFAULT"},
@@ -109,10 +113,12 @@ func TestRights(t *testing.T) {
 				}
 				rotate("nothing")
 				for _, c := range test.change {
-					f.statement(c.grant)
-					rotate(c.grant)
-					f.statement(c.revoke)
-					rotate(c.revoke)
+					for _, statements := range []string{c.grant, c.revoke} {
+						for statement := range strings.SplitSeq(statements, "; ") {
+							f.statement(statement)
+						}
+						rotate(statements)
+					}
 				}
 			})
 		})
@@ -266,6 +272,10 @@ func TestRightsOnWhatIsGone(t *testing.T) {
 		f.admin("GRANT UPDATE (a), SELECT (b) ON "+id+".t TO ?@'%'", f.user)
 		f.admin("GRANT EXECUTE ON PROCEDURE "+id+".p TO ?@'%'", f.user)
 		f.admin("GRANT SELECT ON `"+f.user+" gone`.t TO ?@'%'", f.user)
+		f.admin("CREATE ROLE ?", f.user+" role")
+		f.admin("GRANT ? TO ?@'%'", f.user+" role", f.user)
+		f.setDefaultRole(f.user+" role", f.user)
+		f.admin("REVOKE ? FROM ?@'%'", f.user+" role", f.user)
 		f.admin("DROP TABLE " + id + ".gone")
 		f.admin("ALTER TABLE " + id + ".t DROP COLUMN b")
 		f.admin("DROP PROCEDURE " + id + ".p")
@@ -434,4 +444,23 @@ func TestDroppedPartner(t *testing.T) {
 			f.admin("DROP USER ?@'%'", before.Username)
 		}
 	})
+}
+
+// MySQL keeps an older password of the partner unless it is told not to.
+func TestPartnerHasOnePassword(t *testing.T) {
+	f := newFixture(t, mysqld, alternating, "", "first")
+	f.rotateTwice()
+	f.admin("ALTER USER ?@'%' IDENTIFIED BY 'by hand' RETAIN CURRENT PASSWORD", f.partner())
+	older := f.version("AWSPREVIOUS")
+	if !f.logsIn(older) || older.Username != f.partner() {
+		t.Fatal("the partner has no older password")
+	}
+	if err := f.rotate(f.handler(nil)); err != nil {
+		t.Fatal(err)
+	}
+	for _, password := range []string{older.Password, "by hand"} {
+		if f.logsIn(login{f.partner(), password}) {
+			t.Error("the server takes an older password of the partner")
+		}
+	}
 }

@@ -9,7 +9,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/keyturn/keyturn/internal/leaktest"
 	"github.com/keyturn/keyturn/internal/mysqlserver"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/mysql"
@@ -232,8 +231,8 @@ func TestRefusals(t *testing.T) {
 					t.Errorf("the error is taken for a refusal: %v", err)
 				}
 				for _, password := range []string{f.version("AWSPENDING").Password, "super-4711"} {
-					if password != "" {
-						leaktest.Check(t, password, err)
+					if password != "" && strings.Contains(err.Error(), password) {
+						t.Errorf("the error has a password: %v", err)
 					}
 				}
 				if f.version("AWSCURRENT") != before {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -182,5 +183,52 @@ func testSecretOfReplica(t *testing.T, f *fixture, replica *mysqlserver.Server) 
 	e, ok := errors.AsType[*rotation.Error](err)
 	if !ok || e.Reason != rotation.ReasonServer || !strings.Contains(e.Remedy, "the host that takes writes") {
 		t.Errorf("Handle on a replica = %v, want an error that says so", err)
+	}
+}
+
+// A name that resolves to several addresses is all of them.
+func TestReplicaNames(t *testing.T) {
+	var dialled []string
+	target := mysql.NewTarget(&mysql.Options{
+		Replicas: []string{"reader.example.com", "[::1]:3307", "db2:3308"},
+		LookupHost: func(_ context.Context, host string) ([]string, error) {
+			if host == "reader.example.com" {
+				return []string{"192.0.2.1", "2001:db8::1"}, nil
+			}
+			return []string{host}, nil
+		},
+		DialFunc: func(_ context.Context, _, addr string) (net.Conn, error) {
+			dialled = append(dialled, addr)
+			return nil, errors.New("not today")
+		},
+	})
+	v := rotation.NewValue(`{"host":"db","port":3310,"username":"app","password":"x","replicas":["db3"]}`)
+	nodes, err := target.Replicas(t.Context(), v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []rotation.Node{
+		{Name: "db3:3310", Addr: "db3:3310"},
+		{Name: "reader.example.com:3310", Addr: "192.0.2.1:3310"},
+		{Name: "reader.example.com:3310", Addr: "[2001:db8::1]:3310"},
+		{Name: "[::1]:3307", Addr: "[::1]:3307"},
+		{Name: "db2:3308", Addr: "db2:3308"},
+	}
+	if !slices.Equal(nodes, want) {
+		t.Errorf("Replicas = %+v, want %+v", nodes, want)
+	}
+	for _, n := range nodes {
+		err := target.TestAt(t.Context(), v, n)
+		if err == nil || errors.Is(err, rotation.ErrRefused) || !strings.Contains(err.Error(), n.Name) {
+			t.Errorf("TestAt(%v) = %v, want an error that names it", n, err)
+		}
+		if dialled[len(dialled)-1] != n.Addr {
+			t.Errorf("TestAt(%v) dialled %s", n, dialled[len(dialled)-1])
+		}
+	}
+	for _, name := range []string{"nobody", "db:0", "db:port"} {
+		if err := target.TestAt(t.Context(), v, rotation.Node{Name: name}); err == nil {
+			t.Errorf("TestAt(%q) gave no error", name)
+		}
 	}
 }

@@ -138,9 +138,8 @@ const lockWait = 10
 // lock waits until no other call is at work on the user, or on its partner. It
 // is the server's, so it does not know of other servers that are written to.
 func (s *session) lock(ctx context.Context, base string) error {
-	sum := sha256.Sum256([]byte(base))
 	var got sql.NullInt64
-	err := s.row(ctx, fmt.Sprintf("SELECT GET_LOCK('keyturn %s', %d)", hex.EncodeToString(sum[:16]), lockWait)).Scan(&got)
+	err := s.row(ctx, "SELECT "+lockFunction(base)).Scan(&got)
 	if err != nil {
 		return s.explain("GET_LOCK", err)
 	}
@@ -148,6 +147,12 @@ func (s *session) lock(ctx context.Context, base string) error {
 		return s.explain("GET_LOCK", errors.New("another call is at work on this user: repeat the rotation in a minute"))
 	}
 	return nil
+}
+
+// lockFunction has a digest of the name, which may be longer than that of a lock.
+func lockFunction(base string) string {
+	sum := sha256.Sum256([]byte(base))
+	return fmt.Sprintf("GET_LOCK('keyturn %s', %d)", hex.EncodeToString(sum[:16]), lockWait)
 }
 
 // exec runs a statement that holds nothing secret.
