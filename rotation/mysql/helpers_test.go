@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -44,14 +45,16 @@ func runTests(m *testing.M) (code int, err error) {
 	var wg sync.WaitGroup
 	var failed [2]error
 	settings := map[string]string{
-		"general_log": "ON", "general_log_file": "general.log", "log_bin": "binlog", "server_id": "1",
-		"sync_binlog": "0", "slow_query_log": "ON", "slow_query_log_file": "slow.log", "long_query_time": "0",
+		"general_log": "ON", "general_log_file": "general.log", "log_bin": "binlog", "sync_binlog": "0", "server_id": "1",
+		"slow_query_log": "ON", "slow_query_log_file": "slow.log", "long_query_time": "0",
 	}
+	mysqlSettings := maps.Clone(settings)
+	mysqlSettings["caching_sha2_password_digest_rounds"] = "5000" // the least, which is also the quickest
 	wg.Go(func() {
 		mariadb, failed[0] = mysqlserver.Start(context.Background(), &mysqlserver.Options{Kind: mysqlserver.MariaDB, Settings: settings})
 	})
 	wg.Go(func() {
-		mysqld, failed[1] = mysqlserver.Start(context.Background(), &mysqlserver.Options{Kind: mysqlserver.MySQL, Settings: settings})
+		mysqld, failed[1] = mysqlserver.Start(context.Background(), &mysqlserver.Options{Kind: mysqlserver.MySQL, Settings: mysqlSettings})
 	})
 	wg.Wait()
 	defer func() {
