@@ -60,45 +60,79 @@ func TestRawHTTP(t *testing.T) {
 		status          int
 		want            string
 	}{
-		{"CreateSecret", `{"Name":"s","SecretString":"é\u0001"}`, 400,
-			`{"__type":"InvalidRequestException","Message":"You must provide a ClientRequestToken value. We recommend a UUID-type value."}`},
-		{"CreateSecret", `{"Name":"s","SecretString":"é\u0001","ClientRequestToken":"` + a + `"}`, 200,
-			`{"ARN":"arn:aws:secretsmanager:eu-west-1:123456789012:secret:s","Name":"s","VersionId":"` + a + `"}`},
-		{"CreateSecret", `{"Name":"s","SecretString":"other","ClientRequestToken":"` + b + `"}`, 400,
-			`{"__type":"ResourceExistsException","Message":"The operation failed because the secret s already exists."}`},
-		{"DescribeSecret", `{"SecretId":"s"}`, 200,
-			`{"ARN":"arn:aws:secretsmanager:eu-west-1:123456789012:secret:s","Name":"s","CreatedDate":0,"LastChangedDate":0,"VersionIdsToStages":{"` + a + `":["AWSCURRENT"]}}`},
-		{"GetSecretValue", `{"SecretId":"s","Unknown":{}}`, 200,
-			`{"ARN":"arn:aws:secretsmanager:eu-west-1:123456789012:secret:s","Name":"s","VersionId":"` + a + `","SecretString":"é\u0001","VersionStages":["AWSCURRENT"],"CreatedDate":0}`},
-		{"PutSecretValue", `{"SecretId":"s","SecretBinary":"AAH/","ClientRequestToken":"` + b + `"}`, 200,
-			`{"ARN":"arn:aws:secretsmanager:eu-west-1:123456789012:secret:s","Name":"s","VersionId":"` + b + `","VersionStages":["AWSCURRENT"]}`},
-		{"GetSecretValue", `{"SecretId":"s"}`, 200,
-			`{"ARN":"arn:aws:secretsmanager:eu-west-1:123456789012:secret:s","Name":"s","VersionId":"` + b + `","SecretBinary":"AAH/","VersionStages":["AWSCURRENT"],"CreatedDate":0}`},
-		{"GetSecretValue", `{"SecretId":"s","VersionStage":"AWSPENDING"}`, 400,
-			`{"__type":"ResourceNotFoundException","Message":"Secrets Manager can't find the specified secret value for staging label: AWSPENDING"}`},
-		{"GetSecretValue", `{"SecretId":"s","VersionId":"` + a + `","VersionStage":"AWSCURRENT"}`, 400,
-			`{"__type":"InvalidRequestException","Message":"You provided a VersionStage that is not associated to the provided VersionId."}`},
-		{"GetSecretValue", `{"SecretId":"none"}`, 400,
-			`{"__type":"ResourceNotFoundException","Message":"Secrets Manager can't find the specified secret."}`},
-		{"GetSecretValue", `{"SecretId":"no name"}`, 400,
-			`{"__type":"ValidationException","message":"Invalid name. Must be a valid name containing alphanumeric characters, or any of the following: -/_+=.@!"}`},
-		{"RotateSecret", `{"SecretId":"s"}`, 400,
-			`{"__type":"InvalidParameterException","Message":"You must provide a ClientRequestToken value. We recommend a UUID-type value."}`},
-		{"RotateSecret", `{"SecretId":"s","ClientRequestToken":"` + b + `"}`, 400,
-			`{"__type":"InvalidRequestException","Message":"No Lambda rotation function ARN is associated with this secret."}`},
+		{
+			"CreateSecret", `{"Name":"s","SecretString":"é\u0001"}`, 400,
+			`{"__type":"InvalidRequestException","Message":"You must provide a ClientRequestToken value. We recommend a UUID-type value."}`,
+		},
+		{
+			"CreateSecret", `{"Name":"s","SecretString":"é\u0001","ClientRequestToken":"` + a + `"}`, 200,
+			`{"ARN":"arn:aws:secretsmanager:eu-west-1:123456789012:secret:s","Name":"s","VersionId":"` + a + `"}`,
+		},
+		{
+			"CreateSecret", `{"Name":"s","SecretString":"other","ClientRequestToken":"` + b + `"}`, 400,
+			`{"__type":"ResourceExistsException","Message":"The operation failed because the secret s already exists."}`,
+		},
+		{
+			"DescribeSecret", `{"SecretId":"s"}`, 200,
+			`{"ARN":"arn:aws:secretsmanager:eu-west-1:123456789012:secret:s","Name":"s","CreatedDate":0,"LastChangedDate":0,"VersionIdsToStages":{"` + a + `":["AWSCURRENT"]}}`,
+		},
+		{
+			"GetSecretValue", `{"SecretId":"s","Unknown":{}}`, 200,
+			`{"ARN":"arn:aws:secretsmanager:eu-west-1:123456789012:secret:s","Name":"s","VersionId":"` + a + `","SecretString":"é\u0001","VersionStages":["AWSCURRENT"],"CreatedDate":0}`,
+		},
+		{
+			"PutSecretValue", `{"SecretId":"s","SecretBinary":"AAH/","ClientRequestToken":"` + b + `"}`, 200,
+			`{"ARN":"arn:aws:secretsmanager:eu-west-1:123456789012:secret:s","Name":"s","VersionId":"` + b + `","VersionStages":["AWSCURRENT"]}`,
+		},
+		{
+			"GetSecretValue", `{"SecretId":"s"}`, 200,
+			`{"ARN":"arn:aws:secretsmanager:eu-west-1:123456789012:secret:s","Name":"s","VersionId":"` + b + `","SecretBinary":"AAH/","VersionStages":["AWSCURRENT"],"CreatedDate":0}`,
+		},
+		{
+			"GetSecretValue", `{"SecretId":"s","VersionStage":"AWSPENDING"}`, 400,
+			`{"__type":"ResourceNotFoundException","Message":"Secrets Manager can't find the specified secret value for staging label: AWSPENDING"}`,
+		},
+		{
+			"GetSecretValue", `{"SecretId":"s","VersionId":"` + a + `","VersionStage":"AWSCURRENT"}`, 400,
+			`{"__type":"InvalidRequestException","Message":"You provided a VersionStage that is not associated to the provided VersionId."}`,
+		},
+		{
+			"GetSecretValue", `{"SecretId":"none"}`, 400,
+			`{"__type":"ResourceNotFoundException","Message":"Secrets Manager can't find the specified secret."}`,
+		},
+		{
+			"GetSecretValue", `{"SecretId":"no name"}`, 400,
+			`{"__type":"ValidationException","message":"Invalid name. Must be a valid name containing alphanumeric characters, or any of the following: -/_+=.@!"}`,
+		},
+		{
+			"RotateSecret", `{"SecretId":"s"}`, 400,
+			`{"__type":"InvalidParameterException","Message":"You must provide a ClientRequestToken value. We recommend a UUID-type value."}`,
+		},
+		{
+			"RotateSecret", `{"SecretId":"s","ClientRequestToken":"` + b + `"}`, 400,
+			`{"__type":"InvalidRequestException","Message":"No Lambda rotation function ARN is associated with this secret."}`,
+		},
 		{"TagResource", `{"SecretId":"s","Tags":[{"Key":"k","Value":"v"}]}`, 200, `{}`},
 		{"UntagResource", `{"SecretId":"s","TagKeys":["k"]}`, 200, `{}`},
-		{"DescribeSecret", `{"SecretId":"s"}`, 200,
+		{
+			"DescribeSecret", `{"SecretId":"s"}`, 200,
 			`{"ARN":"arn:aws:secretsmanager:eu-west-1:123456789012:secret:s","Name":"s","CreatedDate":0,"LastChangedDate":0,"LastAccessedDate":0,"Tags":[],` +
-				`"VersionIdsToStages":{"` + a + `":["AWSPREVIOUS"],"` + b + `":["AWSCURRENT"]}}`},
-		{"ListSecretVersionIds", `{"SecretId":"s"}`, 200,
+				`"VersionIdsToStages":{"` + a + `":["AWSPREVIOUS"],"` + b + `":["AWSCURRENT"]}}`,
+		},
+		{
+			"ListSecretVersionIds", `{"SecretId":"s"}`, 200,
 			`{"ARN":"arn:aws:secretsmanager:eu-west-1:123456789012:secret:s","Name":"s","Versions":[` +
 				`{"VersionId":"` + a + `","KmsKeyIds":["DefaultEncryptionKey"],"CreatedDate":0,"VersionStages":["AWSPREVIOUS"],"LastAccessedDate":0},` +
-				`{"VersionId":"` + b + `","KmsKeyIds":["DefaultEncryptionKey"],"CreatedDate":0,"VersionStages":["AWSCURRENT"],"LastAccessedDate":0}]}`},
-		{"DeleteSecret", `{"SecretId":"s"}`, 200,
-			`{"ARN":"arn:aws:secretsmanager:eu-west-1:123456789012:secret:s","Name":"s","DeletionDate":0}`},
-		{"GetSecretValue", `{"SecretId":"s"}`, 400,
-			`{"__type":"InvalidRequestException","Message":"You can't perform this operation on the secret because it was marked for deletion."}`},
+				`{"VersionId":"` + b + `","KmsKeyIds":["DefaultEncryptionKey"],"CreatedDate":0,"VersionStages":["AWSCURRENT"],"LastAccessedDate":0}]}`,
+		},
+		{
+			"DeleteSecret", `{"SecretId":"s"}`, 200,
+			`{"ARN":"arn:aws:secretsmanager:eu-west-1:123456789012:secret:s","Name":"s","DeletionDate":0}`,
+		},
+		{
+			"GetSecretValue", `{"SecretId":"s"}`, 400,
+			`{"__type":"InvalidRequestException","Message":"You can't perform this operation on the secret because it was marked for deletion."}`,
+		},
 		{"GetSecretValue", `{"SecretId":1}`, 400, `{"__type":"SerializationException"}`},
 		{"GetSecretValue", `[]`, 400, `{"__type":"SerializationException"}`},
 		{"GetSecretValues", `{}`, 400, `{"__type":"UnknownOperationException"}`},
