@@ -64,7 +64,11 @@ func master(t *testing.T, srv *pgserver.Server, base string) string {
 	if ask[int](t, srv, "postgres", "SELECT current_setting('server_version_num')::int") >= 160000 {
 		admin(t, srv, "postgres", "GRANT "+quoted(base)+" TO "+quoted(name)+" WITH ADMIN OPTION")
 	}
-	return fmt.Sprintf(`{"username":%q,"password":"master's password"}`, name)
+	return masterValue(base)
+}
+
+func masterValue(base string) string {
+	return fmt.Sprintf(`{"username":%q,"password":"master's password"}`, base+"_master")
 }
 
 func quoted(name string) string { return pgx.Identifier{name}.Sanitize() }

@@ -86,8 +86,7 @@ func (t *Target) config(c *credential) (*pgx.ConnConfig, error) {
 	// See Test. The methods are those that prove the password.
 	cfg.RequireAuth = "scram-sha-256,md5,password"
 	if c.superuser {
-		// Where it logs in may be said by the other secret, whose writers are
-		// not to be able to have its password sent to a server of theirs.
+		// Its password is not sent to a server because the other secret names that.
 		cfg.RequireAuth = "scram-sha-256,md5"
 	}
 	if t.opts.DialFunc != nil {
@@ -100,7 +99,13 @@ func (t *Target) config(c *credential) (*pgx.ConnConfig, error) {
 		if t.opts.TLS != nil {
 			cfg.TLSConfig = t.opts.TLS.Clone()
 		}
-		if cfg.TLSConfig.RootCAs == nil {
+		switch {
+		case cfg.TLSConfig.RootCAs != nil:
+		case c.unproven:
+			// Whoever may write that secret could put a server of theirs in between,
+			// which has a certificate, but not RDS's.
+			cfg.TLSConfig.RootCAs = rdsroots.Only()
+		default:
 			cfg.TLSConfig.RootCAs = rdsroots.Pool()
 		}
 		if cfg.TLSConfig.ServerName == "" {

@@ -294,6 +294,10 @@ func TestConverge(t *testing.T) {
 				t.Errorf("%s is %q, want %q", name, s[name], want)
 			}
 		}
+		if n := ask[int](t, server, "postgres", "SELECT count(*) FROM pg_auth_members WHERE member = $1::regrole AND admin_option",
+			quoted(f.user+"_clone")); n != 0 && toClone {
+			t.Errorf("the clone may give away %d roles as itself", n)
+		}
 		if m := ask[int](t, server, "postgres", "SELECT count(*) FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.member "+
 			"WHERE r.rolname = $1 AND NOT m.admin_option", f.user+"_master"); m != 0 {
 			t.Errorf("the master is a member of %d roles after it", m)

@@ -25,6 +25,7 @@ type credential struct {
 	password func() string // see redact.Hide
 
 	superuser bool // acts for others
+	unproven  bool // where it logs in is said by the secret that is rotated
 }
 
 // parse reads a value. Its errors name keys, never what is in them.
@@ -55,7 +56,7 @@ func parseSuperuser(v *rotation.Value, current *credential) (*credential, error)
 	}
 	c.database, c.superuser = current.database, true
 	if !elsewhere {
-		c.host, c.port, c.ssl = current.host, current.port, current.ssl
+		c.host, c.port, c.ssl, c.unproven = current.host, current.port, current.ssl, true
 	}
 	return c, nil
 }
@@ -172,14 +173,15 @@ func (c *credential) encrypted() bool {
 	if c.socket() {
 		return false // PostgreSQL has none there
 	}
-	if c.ssl != nil {
+	if c.ssl != nil && !c.unproven {
 		return *c.ssl
 	}
-	if strings.EqualFold(c.host, "localhost") {
-		return false
-	}
+	return !c.loopback()
+}
+
+func (c *credential) loopback() bool {
 	addr, err := netip.ParseAddr(c.host)
-	return err != nil || !addr.Unmap().IsLoopback()
+	return strings.EqualFold(c.host, "localhost") || err == nil && addr.Unmap().IsLoopback()
 }
 
 // socket reports whether the host is a Unix socket's folder.

@@ -52,10 +52,14 @@
 //
 // Attributes that CREATEROLE may not give (REPLICATION, BYPASSRLS), settings that
 // it may not make, and grants by other owners to the partner are an error that says
-// what a superuser has to run. Its secret may be one that RDS manages, which names
-// no server: it logs in at the host of the secret then. It never does so in a way
-// that would give the password away to that host, and what it runs finds nothing
-// but pg_catalog in its search_path.
+// what a superuser has to run.
+//
+// Its secret may be one that RDS manages, which names no server: it logs in at the
+// host of the secret that is rotated then, and only if that is loopback or a root
+// of Amazon RDS vouches for it (or those of [Options.TLS]), whatever "ssl" says
+// there. So whoever may write that secret cannot have the superuser log in to a
+// server of theirs. Nor can they by what they put into the database: what the
+// superuser runs finds nothing but pg_catalog in its search_path.
 //
 // # Read replicas
 //

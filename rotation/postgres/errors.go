@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 
@@ -33,6 +34,10 @@ func (c *credential) connectError(err error) error {
 		case unknownDatabase:
 			return rotation.Problem(rotation.ReasonBadValue, `put the name of a database that is there into "dbname"`, err)
 		}
+	}
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok && c.unproven {
+		return rotation.Problem(rotation.ReasonSuperuser, `put its "host" into the superuser's secret, or the root into Options.TLS`,
+			fmt.Errorf("the superuser's secret names no server, and that of the other secret is not one that Amazon RDS vouches for: %w", err))
 	}
 	return err
 }

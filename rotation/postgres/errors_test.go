@@ -69,6 +69,9 @@ func TestCheck(t *testing.T) {
 		{"user", map[string]any{"host": "db", "port": 5432, "username": "root"}, `another user: "root", not "app"`},
 		{"host", map[string]any{"host": "evil", "port": 5432}, "another server: evil:5432, not db:5432"},
 		{"port", map[string]any{"host": "db", "port": 5433}, "another server: db:5433, not db:5432"},
+		{"another key", map[string]any{"host": "db", "port": 5432, "dbname": "other"}, `the key "dbname" is not the same`},
+		{"a new key", map[string]any{"host": "db", "port": 5432, "added": true}, `the key "added" is not the same`},
+		{"replicas", map[string]any{"host": "db", "port": 5432, "replicas": []string{"r"}}, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			pending := rotation.NewValue(secret(server, "app", "second", test.more))

@@ -73,7 +73,7 @@ func TestRefusals(t *testing.T) {
 			},
 			step: steps[1], reason: rotation.ReasonSuperuser, want: []string{"AWSCURRENT (version ", "28P01", "put the superuser's password"},
 			healed: func(_ *testing.T, f *fixture) {
-				f.Put(masterName, fmt.Sprintf(`{"username":%q,"password":"master's password"}`, f.user+"_master"))
+				f.Put(masterName, masterValue(f.user))
 			},
 		},
 		{

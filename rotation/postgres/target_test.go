@@ -181,6 +181,30 @@ func TestConcurrent(t *testing.T) {
 	}
 }
 
+// Calls that overlap wait for each other, instead of one of them failing on what
+// the other has changed.
+func TestSetOverlaps(t *testing.T) {
+	for range 5 {
+		f := newPair(t, "")
+		target := postgres.NewTarget(&postgres.Options{Strategy: postgres.AlternatingUsers})
+		current := rotation.NewValue(f.text("AWSCURRENT"))
+		pending, err := target.Next(current, rotation.NewValue("second"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := rotation.Change{Current: current, Pending: pending, As: rotation.NewValue(masterValue(f.user))}
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				if err := target.Set(t.Context(), c); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+	}
+}
+
 // With log_statement=all, no password is in the server's log, in any coding that
 // it might have there.
 func TestServerLog(t *testing.T) {

@@ -95,3 +95,56 @@ func TestTLS(t *testing.T) {
 		})
 	}
 }
+
+// A superuser whose secret does not say where it logs in trusts the other secret's
+// host only if RDS does, or the options.
+func TestTLSOfSuperuser(t *testing.T) {
+	cert, key := testcert.New(t, "127.0.0.1")
+	own, err := pgserver.Start(t.Context(), &pgserver.Options{
+		Files:    map[string][]byte{"server.crt": cert, "server.key": key},
+		Settings: map[string]string{"ssl": "on"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = own.Stop() }()
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(cert)
+
+	for _, test := range []struct {
+		name string
+		more map[string]any // of the superuser's secret
+		ssl  any
+		tls  *tls.Config
+		want string // "": it logs in
+	}{
+		{"unknown to RDS", nil, nil, nil, `put its "host" into the superuser's secret, or the root into Options.TLS`},
+		{"clear", nil, false, nil, "certificate signed by unknown authority"},
+		{"known by option", nil, nil, &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, ""},
+		{"says itself, in the clear", map[string]any{"host": "db.example.com", "ssl": false}, false, nil, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			user := newUser(t, own, "", "first")
+			target := postgres.NewTarget(&postgres.Options{
+				Strategy: postgres.SingleUserBySuperuser, TLS: test.tls,
+				DialFunc: func(ctx context.Context, network, _ string) (net.Conn, error) {
+					return new(net.Dialer).DialContext(ctx, network, net.JoinHostPort(own.Host(), strconv.Itoa(own.Port())))
+				},
+			})
+			values := map[string]any{"host": "db.example.com", "ssl": test.ssl}
+			cfg := own.ConnConfig()
+			super := map[string]any{"host": nil, "port": nil, "dbname": nil}
+			if test.more != nil {
+				super = test.more
+			}
+			err := target.Set(t.Context(), rotation.Change{
+				Current: rotation.NewValue(secret(own, user, "first", values)),
+				Pending: rotation.NewValue(secret(own, user, "second", values)),
+				As:      rotation.NewValue(secret(own, cfg.User, cfg.Password, super)),
+			})
+			if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
+				t.Errorf("Set = %v, want %q", err, test.want)
+			}
+		})
+	}
+}
