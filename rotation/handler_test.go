@@ -2,6 +2,8 @@ package rotation_test
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"log/slog"
 	"reflect"
 	"slices"
@@ -278,6 +280,35 @@ func TestPrevious(t *testing.T) {
 		t.Fatal(err)
 	}
 	srv.checkRotated(mem, token)
+}
+
+// Another delivery of setSecret is at work all the while, and faster: by the time
+// that this one tries AWSPREVIOUS, that is refused too.
+func TestSetMeanwhile(t *testing.T) {
+	srv, mem := newService(t), newMemory()
+	srv.Put(secretName, strings.Replace(firstValue, "first", "never arrived", 1))
+	token := srv.begin(t)
+	if err := run(t.Context(), rotation.NewHandler(srv.client, mem, nil), token, steps[0]); err != nil {
+		t.Fatal(err)
+	}
+	h := rotation.NewHandler(srv.client, &overtaken{mem}, nil)
+	if err := run(t.Context(), h, token, steps[1:]...); err != nil {
+		t.Fatal(err)
+	}
+	srv.checkRotated(mem, token)
+}
+
+type overtaken struct{ *memory }
+
+func (o *overtaken) Set(ctx context.Context, c rotation.Change) error {
+	var as, pending login
+	if err := errors.Join(c.As.Decode(&as), c.Pending.Decode(&pending)); err != nil {
+		return err
+	}
+	if as.Password == "first" {
+		o.set(pending.Password)
+	}
+	return o.memory.Set(ctx, c)
 }
 
 // A rotation is cut off after setSecret, somebody gives it up by taking

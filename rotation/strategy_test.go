@@ -357,3 +357,36 @@ func TestStrategyRefusals(t *testing.T) {
 		})
 	}
 }
+
+// Losing the connection half-way is no success because AWSPENDING logs in: not if
+// there may be more to do than a password, and nobody to compare it.
+func TestSetCutOff(t *testing.T) {
+	for _, compared := range []bool{true, false} {
+		srv, s, _ := newServers(t, true)
+		s.life = &killtest.Life{}
+		target := rotation.Target(&cutOff{s})
+		if !compared {
+			target = struct { // which hides Verify
+				rotation.Target
+				rotation.Strategist
+			}{&cutOff{s}, s}
+		}
+		h := rotation.NewHandler(srv.client, target, nil)
+		token := srv.begin(t)
+		err := run(t.Context(), h, token, steps[:2]...)
+		if e, ok := errors.AsType[*rotation.Error](err); !ok || e.Reason != rotation.ReasonUnreachable {
+			t.Errorf("compared=%t: setSecret = %v, want no verdict", compared, err)
+		}
+	}
+}
+
+// cutOff loses the connection after the password, and before the last grant.
+type cutOff struct{ *server }
+
+func (c *cutOff) Set(ctx context.Context, change rotation.Change) error {
+	if err := c.server.Set(ctx, change); err != nil {
+		return err
+	}
+	c.do(func(users map[string]*account) { delete(users["app_clone"].grants, "write") })
+	return errors.New("connection lost")
+}
