@@ -105,8 +105,10 @@ func OpenDB(c *cache.Cache, secretID string, opts *Options) (*sql.DB, error) {
 // most, or as long as the DSN's timeout says if that is longer.
 //
 // A host that is a name is looked up for each connect, unless a dial function is given,
-// and its addresses are tried in turn while they cannot be dialled. What the server
-// accepts is remembered for each address by itself, as some may lag behind others.
+// and its addresses are tried in turn while they cannot be dialled, each for its share
+// of the time; where there are IPv4 and IPv6, those of the first for 300 ms before the
+// other's turn, and once more at the end. What the server accepts is remembered for each
+// address by itself, as some may lag behind others.
 func NewConnector(c *cache.Cache, secretID string, opts *Options) (driver.Connector, error) {
 	base, err := newBase(opts)
 	if err != nil {
