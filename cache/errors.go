@@ -76,6 +76,10 @@ func (e *Error) advice(api smithy.APIError) string {
 	if code == "AccessDeniedException" {
 		return deniedAdvice(e.SecretID, api.ErrorMessage())
 	}
+	if code == "InvalidRequestException" && strings.Contains(api.ErrorMessage(), "default KMS service key") {
+		return "aws/secretsmanager is for its own account alone: have the owner give the secret a key of its own by UpdateSecret, " +
+			"and allow kms:Decrypt on that in the key's policy and in the caller's identity policy"
+	}
 	if lasting := lastingErrors[code]; lasting != "" {
 		return lasting
 	}
@@ -139,16 +143,18 @@ func deniedAdvice(secretID, message string) string {
 	}
 	switch {
 	case strings.HasPrefix(message, "Access to KMS is not allowed") || policy == "" && strings.HasPrefix(action, "kms:"):
-		return fmt.Sprintf("the KMS key policy denies it: allow kms:Decrypt on the key of %s to the caller, in the key's policy or "+
-			"in the caller's identity policy where the key's leaves it to that; in another account in both, and the key must not be aws/secretsmanager", secretID)
+		// KMS says neither which policy it was nor which key: that is in DescribeSecret.
+		return fmt.Sprintf("the KMS key policy or the caller's identity policy does not allow it: add kms:Decrypt on the key of %s "+
+			"(DescribeSecret: KmsKeyId) to the key's policy, or to the identity policy where the key's leaves it to that; "+
+			"to both if the key is of another account, and then it must not be aws/secretsmanager", secretID)
 	case policy != "" && strings.Contains(message, "explicit deny"):
 		return fmt.Sprintf("%s denies it outright: take the Deny of %s on %s out of it", policy, action, resource)
 	case policy != "":
-		return fmt.Sprintf("%s does not allow it: add %s on %s to it; a secret of another account needs the identity policy, "+
-			"the resource policy on the secret and the KMS key policy", policy, action, resource)
+		return fmt.Sprintf("%s does not allow it: add %s on %s to it; a secret of another account needs its full ARN, "+
+			"the identity policy, the resource policy on the secret and the KMS key policy", policy, action, resource)
 	}
 	return fmt.Sprintf("allow %s on %s in the caller's identity policy, and deny it nowhere; a secret of another account "+
-		"needs the resource policy on the secret and the KMS key policy too", action, resource)
+		"needs its full ARN, the resource policy on the secret and the KMS key policy too", action, resource)
 }
 
 // serviceError returns the error that Secrets Manager answered with, if err is
