@@ -149,7 +149,7 @@ func TestCrossAccount(t *testing.T) {
 // forgotten a part is told which.
 func TestCrossAccountNamesWhatIsMissing(t *testing.T) {
 	const read = "secretsmanager:GetSecretValue on ARN"
-	noKMS := []string{"the KMS key policy or the caller's identity policy does not allow it", "kms:Decrypt on the key of ARN", "to both if the key is of another account"}
+	noKMS := []string{"the KMS key policy or the caller's identity policy does not: allow kms:Decrypt on the key of ARN", "in both if the key is of another account"}
 	for name, test := range map[string]struct {
 		change func(t *testing.T, a *policies)
 		want   []string // ARN is the secret's

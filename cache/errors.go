@@ -143,10 +143,10 @@ func deniedAdvice(secretID, message string) string {
 	}
 	switch {
 	case strings.HasPrefix(message, "Access to KMS is not allowed") || policy == "" && strings.HasPrefix(action, "kms:"):
-		// KMS says neither which policy it was nor which key: that is in DescribeSecret.
-		return fmt.Sprintf("the KMS key policy or the caller's identity policy does not allow it: add kms:Decrypt on the key of %s "+
-			"(DescribeSecret: KmsKeyId) to the key's policy, or to the identity policy where the key's leaves it to that; "+
-			"to both if the key is of another account, and then it must not be aws/secretsmanager", secretID)
+		// KMS says neither which policy it was nor which key.
+		return fmt.Sprintf("the KMS key policy or the caller's identity policy does not: allow kms:Decrypt on the key of %s to the caller, "+
+			"in the key's policy, or in the identity policy where the key's leaves it to that; in both if the key is of another account, "+
+			"and then it must not be aws/secretsmanager or another that AWS manages", secretID)
 	case policy != "" && strings.Contains(message, "explicit deny"):
 		return fmt.Sprintf("%s denies it outright: take the Deny of %s on %s out of it", policy, action, resource)
 	case policy != "":
