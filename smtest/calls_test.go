@@ -69,15 +69,15 @@ func TestCallsLike(t *testing.T) {
 				t.Errorf("%d calls like %+v, want %d: %+v", len(got), tt.like, tt.want, got)
 			}
 		}
-		attempts := ""
+		var attempts strings.Builder
 		for _, c := range srv.CallsLike(smtest.Call{Caller: "AKIAAPPAPPAPPAPP"}) {
-			attempts += string(rune('0'+c.Attempt)) + c.Code + " "
+			attempts.WriteString(string(rune('0'+c.Attempt)) + c.Code + " ")
 			if c.Caller != "arn:aws:iam::123456789012:user/app" || c.Region != "us-east-1" {
 				t.Errorf("call %+v", c)
 			}
 		}
-		if want := "1ThrottlingException 2ThrottlingException 3 "; attempts != want {
-			t.Errorf("attempts = %s, want %s", attempts, want)
+		if want := "1ThrottlingException 2ThrottlingException 3 "; attempts.String() != want {
+			t.Errorf("attempts = %s, want %s", attempts.String(), want)
 		}
 		if got := panics(func() { srv.CallsLike(smtest.Call{Operation: "GetSecretVale"}) }); got == nil {
 			t.Error("a misspelt operation: no panic")

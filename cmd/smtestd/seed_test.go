@@ -58,11 +58,11 @@ func TestSeed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tags := ""
+	var tags strings.Builder
 	for _, tag := range full.Tags {
-		tags += fmt.Sprintf("%s=%s ", *tag.Key, *tag.Value)
+		tags.WriteString(fmt.Sprintf("%s=%s ", *tag.Key, *tag.Value))
 	}
-	if got, want := *full.Description+" "+*full.KmsKeyId+" "+tags, "what it is alias/app env= team=core "; got != want {
+	if got, want := *full.Description+" "+*full.KmsKeyId+" "+tags.String(), "what it is alias/app env= team=core "; got != want {
 		t.Errorf("full: %s, want %s", got, want)
 	}
 	policy, err := c.GetResourcePolicy(t.Context(), &sm.GetResourcePolicyInput{SecretId: aws.String("full")})
