@@ -14,8 +14,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	sm "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
-
-	"github.com/keyturn/keyturn/smtest"
 )
 
 // raw sends a request as the SDK would not, straight to the handler.
@@ -182,34 +180,6 @@ func TestGarbage(t *testing.T) {
 type brokenReader struct{}
 
 func (brokenReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
-
-// FuzzServeHTTP checks that nothing panics, and that every answer is JSON with a
-// status that the protocol knows.
-func FuzzServeHTTP(f *testing.F) {
-	f.Add("GetSecretValue", `{"SecretId":"s","VersionId":"x","VersionStage":"y"}`)
-	f.Add("GetSecretValue", `{"SecretId":"arn:aws:secretsmanager:us-east-1:123456789012:secret:-------"}`)
-	f.Add("CreateSecret", `{"Name":"new","SecretBinary":"AAEC","ClientRequestToken":"0123456789abcdef0123456789abcdef","Tags":[{}]}`)
-	f.Add("PutSecretValue", `{"SecretId":"s","SecretString":"x","ClientRequestToken":"0123456789abcdef0123456789abcdef","VersionStages":["",null]}`)
-	f.Add("UpdateSecretVersionStage", `{"SecretId":"s","VersionStage":"AWSCURRENT","MoveToVersionId":"x","RemoveFromVersionId":"y"}`)
-	f.Add("ListSecretVersionIds", `{"SecretId":"s","MaxResults":-1,"NextToken":"-1"}`)
-	f.Add("GetRandomPassword", `{"PasswordLength":0,"ExcludeCharacters":"\ud800"}`)
-	f.Add("RotateSecret", `{"SecretId":"s","ClientRequestToken":"0123456789abcdef0123456789abcdef","RotationLambdaARN":"f","RotationRules":{}}`)
-	f.Add("DeleteSecret", `{"SecretId":"s","RecoveryWindowInDays":9223372036854775807}`)
-	f.Add("BatchGetSecretValue", `{"SecretIdList":["","s"],"Filters":null}`)
-	f.Fuzz(func(t *testing.T, operation, body string) {
-		srv := smtest.New(nil)
-		defer srv.Close()
-		srv.Put("s", "one")
-		r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body))
-		r.Header.Set("Content-Type", "application/x-amz-json-1.1")
-		r.Header["X-Amz-Target"] = []string{"secretsmanager." + operation}
-		w := httptest.NewRecorder()
-		srv.ServeHTTP(w, r)
-		if !json.Valid(w.Body.Bytes()) || w.Code != 200 && w.Code != 400 && w.Code != 413 {
-			t.Errorf("%s %s: %d %s", operation, body, w.Code, w.Body)
-		}
-	})
-}
 
 func TestOverASocket(t *testing.T) {
 	srv, _ := newServer(t)

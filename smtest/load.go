@@ -166,6 +166,9 @@ func (s *Server) loadPrimaryLocked(l *loadedSecret) error {
 	if v := l.versions[l.Labels[labelCurrent]]; v != nil && v.value == nil {
 		return errors.New("it has no current value")
 	}
+	if l.Rotation.Rules != nil && l.Rotation.Since.IsZero() {
+		return errors.New("its rotation schedule has no beginning") // It would be counted from the year 1 on.
+	}
 	c := &content{description: l.Description, kind: l.Kind, changed: l.Changed, versions: l.versions, labels: l.Labels}
 	if c.labels == nil {
 		c.labels = make(map[string]string)

@@ -55,7 +55,7 @@ type randomRun struct {
 	rng     *rand.Rand
 	srv     *smtest.Server
 	c       *sm.Client
-	journal *bytes.Buffer // what Save wrote, and the journal after it
+	journal *buffer // what Save wrote, and the journal after it
 	secrets []*randomSecret
 	failAt  atomic.Value // string: the step at which the rotation function fails; empty: none
 	done    map[string]int
@@ -74,7 +74,7 @@ func newRandomRun(t *testing.T, seed uint64, done map[string]int) *randomRun {
 
 // replace starts a server with a state.
 func (r *randomRun) replace(state []byte) {
-	journal := new(bytes.Buffer)
+	journal := new(buffer)
 	srv := smtest.New(&smtest.Options{Journal: journal})
 	r.srv, r.c, r.journal = srv, client(srv), journal
 	srv.AddFunction(functionARN, smtest.Lambda(r.rotate))
@@ -109,7 +109,7 @@ func (r *randomRun) run() {
 		}
 		synctest.Wait()
 		// Before the checks: a look at a secret would write what was forgotten.
-		state := bytes.Clone(r.journal.Bytes())
+		state := r.journal.bytes()
 		for i, sec := range r.secrets {
 			if i == which || n%10 == 0 {
 				r.check(sec)

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,6 +20,31 @@ import (
 
 	"github.com/keyturn/keyturn/smtest"
 )
+
+// A buffer is a journal in memory.
+type buffer struct {
+	mu sync.Mutex // protects b
+	b  []byte
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.b = append(b.b, p...)
+	return len(p), nil
+}
+
+func (b *buffer) bytes() []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return bytes.Clone(b.b)
+}
+
+func (b *buffer) set(p []byte) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.b = bytes.Clone(p)
+}
 
 // load returns a server with a state.
 func load(t *testing.T, state []byte, opts *smtest.Options) *smtest.Server {
@@ -192,6 +219,7 @@ func TestLoadRefuses(t *testing.T) {
 		"no value":      {strings.Replace(good, `,"text":"secret-value"`, ``, 1), "it has no current value"},
 		"no primary":    {strings.Replace(lines[0], "2", "1", 1) + lines[1], "its primary is missing"},
 		"no replica":    {strings.Replace(lines[0], "2", "1", 1) + lines[2], "its replica in \"eu-west-1\" is missing"},
+		"no beginning":  {strings.Replace(good, `"labels":`, `"rotation":{"rules":{}},"labels":`, 1), "its rotation schedule has no beginning"},
 		"broken policy": {strings.Replace(good, `"labels":`, `"policy":"secret-value","labels":`, 1), "its policy"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -322,6 +350,113 @@ func TestJournalFails(t *testing.T) {
 	}
 }
 
+// TestJournalHasAll changes the state in the ways that are no request: what Load makes
+// of the journal is what Save says of the server, at which nobody has looked since.
+func TestJournalHasAll(t *testing.T) {
+	daily := &types.RotationRulesType{AutomaticallyAfterDays: aws.Int64(1)}
+	hang := func(ctx context.Context, _ []byte) error {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	for name, tt := range map[string]struct {
+		rules  *types.RotationRulesType
+		rotate func(*smtest.Server) smtest.Function // nil: there is no rotation
+		do     func(*testing.T, *smtest.Server)
+	}{
+		"Put":        {do: func(_ *testing.T, srv *smtest.Server) { srv.Put("s", "two") }},
+		"Put, new":   {do: func(_ *testing.T, srv *smtest.Server) { srv.Put("new", "one") }},
+		"PutManaged": {do: func(_ *testing.T, srv *smtest.Server) { srv.PutManaged("rds!db", "one", manager) }},
+		"Rotate": {do: func(t *testing.T, srv *smtest.Server) {
+			if _, err := srv.Rotate(t.Context(), "s", "two"); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		"StartRotation": {do: func(_ *testing.T, srv *smtest.Server) { srv.StartRotation("s", "two") }},
+		"FinishRotation": {do: func(_ *testing.T, srv *smtest.Server) {
+			srv.StartRotation("s", "two")
+			srv.FinishRotation("s")
+		}},
+		"AbandonRotation": {do: func(_ *testing.T, srv *smtest.Server) {
+			srv.StartRotation("s", "two")
+			srv.AbandonRotation("s")
+		}},
+		"begin of a rotation by schedule": {rules: daily, rotate: func(*smtest.Server) smtest.Function { return hang }, do: oneDay},
+		"rotation by schedule":            {rules: daily, rotate: (*smtest.Server).KeepValue, do: oneDay},
+		"createSecret inside": {rules: daily, do: oneDay, rotate: func(srv *smtest.Server) smtest.Function {
+			keep := srv.KeepValue()
+			return func(ctx context.Context, event []byte) error {
+				if bytes.Contains(event, []byte("setSecret")) {
+					return hang(ctx, event)
+				}
+				return keep(ctx, event)
+			}
+		}},
+		"promotion of a replica": {do: func(t *testing.T, srv *smtest.Server) {
+			_, err := client(srv).StopReplicationToReplica(t.Context(), &sm.StopReplicationToReplicaInput{SecretId: aws.String("replicated")}, inReplica)
+			if err != nil {
+				t.Fatal(err)
+			}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var journal buffer
+				srv := smtest.New(&smtest.Options{Journal: &journal, Rotation: smtest.RotationOptions{CleanupDelay: time.Minute}})
+				defer srv.Close()
+				c := client(srv)
+				create(t, c, "s", "a", "one")
+				create(t, c, "replicated", "a", "one")
+				_, err := c.ReplicateSecretToRegions(t.Context(), &sm.ReplicateSecretToRegionsInput{SecretId: aws.String("replicated"), AddReplicaRegions: regions(randomReplica)})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if tt.rotate != nil {
+					srv.AddFunction(functionARN, srv.KeepValue())
+					_, err := c.RotateSecret(t.Context(), &sm.RotateSecretInput{
+						SecretId: aws.String("s"), RotationLambdaARN: aws.String(functionARN), RotationRules: tt.rules,
+					})
+					if err != nil {
+						t.Fatal(err)
+					}
+					time.Sleep(time.Hour)
+					srv.AddFunction(functionARN, tt.rotate(srv))
+				}
+				synctest.Wait()
+				journal.set(save(t, srv))
+				before := len(journal.bytes())
+
+				tt.do(t, srv)
+				synctest.Wait()
+				if len(journal.bytes()) == before {
+					t.Error("nothing is in the journal")
+				}
+				want := save(t, srv)
+				loaded := smtest.New(nil)
+				defer loaded.Close()
+				if err := loaded.Load(bytes.NewReader(withoutRuns(journal.bytes()))); err != nil {
+					t.Fatal(err)
+				}
+				if got := save(t, loaded); !bytes.Equal(got, withoutRuns(want)) {
+					t.Errorf("state\n got %s\nwant %s", got, withoutRuns(want))
+				}
+			})
+		})
+	}
+}
+
+// manager is that of a managed secret.
+var manager = smtest.Manager{Service: "rds", NewValue: func(context.Context, string) (string, error) { return "new", nil }}
+
+// oneDay passes a day and some, in which a daily schedule is due once, and what a
+// rotation leaves behind is cleaned up.
+func oneDay(*testing.T, *smtest.Server) { time.Sleep(25 * time.Hour) }
+
+// withoutRuns takes the rotations that are running out of a state: Load would start
+// them anew.
+func withoutRuns(state []byte) []byte { return runs.ReplaceAll(state, nil) }
+
+var runs = regexp.MustCompile(`,"run":\{[^}]*\}`)
+
 type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
@@ -400,6 +535,67 @@ func TestLoadSchedule(t *testing.T) {
 			if got := len(strings.Fields(versions(t, client(next), "s"))); got != before+n+1 {
 				t.Errorf("%d versions after %d waits, want %d", got, n+1, before+n+1)
 			}
+		}
+	})
+}
+
+// TestLoadScheduleThatFails loads the state of a secret whose rotation by schedule has
+// failed: it is not tried again before its next window, whose dates are the same.
+func TestLoadScheduleThatFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		opts := &smtest.Options{Rotation: smtest.RotationOptions{Retries: -1}}
+		srv := smtest.New(opts)
+		defer srv.Close()
+		c := client(srv)
+		srv.AddFunction(functionARN, srv.KeepValue())
+		create(t, c, "s", "a", "one")
+		time.Sleep(90 * time.Minute)
+		_, err := c.RotateSecret(t.Context(), &sm.RotateSecretInput{
+			SecretId: aws.String("s"), RotationLambdaARN: aws.String(functionARN),
+			RotationRules: &types.RotationRulesType{ScheduleExpression: aws.String("rate(7 hours)")},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var calls atomic.Int64
+		fails := func(context.Context, []byte) error {
+			calls.Add(1)
+			return errBroken
+		}
+		synctest.Wait()
+		srv.AddFunction(functionARN, fails)
+		time.Sleep(6 * time.Hour)
+		synctest.Wait()
+		if calls.Load() != 1 {
+			t.Fatalf("%d calls by the schedule, want 1", calls.Load())
+		}
+		describe := func(srv *smtest.Server) string {
+			out, err := client(srv).DescribeSecret(t.Context(), &sm.DescribeSecretInput{SecretId: aws.String("s")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			out.ResultMetadata = noMetadata
+			return asJSON(t, out)
+		}
+		next := smtest.New(opts)
+		defer next.Close()
+		next.AddFunction(functionARN, fails)
+		if err := next.Load(bytes.NewReader(save(t, srv))); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := describe(next), describe(srv); got != want {
+			t.Errorf("DescribeSecret\n got %s\nwant %s", got, want)
+		}
+		srv.Close()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if calls.Load() != 1 {
+			t.Errorf("%d calls after the state was loaded, want none more", calls.Load()-1)
+		}
+		time.Sleep(6 * time.Hour)
+		synctest.Wait()
+		if calls.Load() != 2 {
+			t.Errorf("%d calls in the next window, want 1", calls.Load()-1)
 		}
 	})
 }
