@@ -60,7 +60,7 @@ func TestSeed(t *testing.T) {
 	}
 	var tags strings.Builder
 	for _, tag := range full.Tags {
-		tags.WriteString(fmt.Sprintf("%s=%s ", *tag.Key, *tag.Value))
+		fmt.Fprintf(&tags, "%s=%s ", *tag.Key, *tag.Value)
 	}
 	if got, want := *full.Description+" "+*full.KmsKeyId+" "+tags.String(), "what it is alias/app env= team=core "; got != want {
 		t.Errorf("full: %s, want %s", got, want)

@@ -18,7 +18,7 @@ func TestMatrix(t *testing.T) {
 	for _, kind := range []mysqlserver.Kind{mysqlserver.MariaDB, mysqlserver.MySQL} {
 		wg.Go(func() {
 			t.Run(string(kind), func(t *testing.T) {
-				srv := newServer(t, kind, map[string]string{"max_connections": "600"})
+				srv, _ := newServer(t, kind, map[string]string{"max_connections": "600"})
 				loadtest.Matrix{
 					Server:   srv,
 					Document: func(user, password string) string { return document(t, srv, user, password) },
@@ -40,19 +40,4 @@ func openDB(t *testing.T, c *cache.Cache, tr *loadtest.Trace) (query func(contex
 	db.SetMaxIdleConns(loadtest.Idle)
 	db.SetConnMaxLifetime(loadtest.Lifetime)
 	return func(ctx context.Context) error { _, err := db.ExecContext(ctx, "do sleep(0.02)"); return err }, func() { _ = db.Close() }
-}
-
-// newServer starts a server of a test's own.
-func newServer(t *testing.T, kind mysqlserver.Kind, settings map[string]string) *mysqlserver.Server {
-	t.Helper()
-	srv, err := mysqlserver.Start(t.Context(), &mysqlserver.Options{Kind: kind, Settings: settings})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := srv.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	return srv
 }
