@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/keyturn/keyturn/cache"
+)
+
+// A failure is an error of a call, in words for people.
+type failure struct {
+	code string // the service's; "" if it has not answered
+	text string
+	fix  string
+}
+
+// explain takes apart the error of a call about a secret. What to do is what package
+// cache says in an application's log, so that both say the same; its text is the
+// service's message and then the advice, in brackets.
+func explain(secret string, err error) failure {
+	if _, ok := errors.AsType[*smithy.DeserializationError](err); ok {
+		return failure{text: "the answer could not be decoded; is something between this machine and AWS?"} // the error may quote it
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return failure{text: "no answer in time", fix: "see that this machine reaches the service, or give more time with -timeout"}
+	}
+	api, ok := errors.AsType[smithy.APIError](err)
+	if _, answered := errors.AsType[*smithyhttp.ResponseError](err); !ok || !answered {
+		return failure{text: err.Error(), fix: "see that this machine has credentials (aws sts get-caller-identity) and reaches the service"}
+	}
+	f := failure{code: api.ErrorCode(), text: api.ErrorCode() + ": " + api.ErrorMessage()}
+	full := (&cache.Error{SecretID: secret, Err: err}).Error()
+	if _, advice, ok := strings.Cut(full, f.text+" ("); ok {
+		f.fix = strings.TrimSuffix(advice, ")")
+	}
+	return f
+}
+
+// The codes by which a failure is told apart.
+const (
+	codeDenied   = "AccessDeniedException"
+	codeNotFound = "ResourceNotFoundException"
+	codeDecrypt  = "DecryptionFailure"
+)
+
+// denied reports whether a policy, or a key, is in the way.
+func (f failure) denied() bool { return f.code == codeDenied || f.code == codeDecrypt }
+
+// finding returns the failure of an operation as a finding: it is a problem if
+// somebody has to change something, and else nobody knows.
+func (f failure) finding(operation, key string) Finding {
+	found := Finding{Check: checkAccess, Status: Unknown, Detail: operation + ": " + f.text, Fix: f.fix}
+	if f.denied() || f.code == codeNotFound {
+		found.Status = Problem
+	}
+	if f.denied() && (strings.Contains(f.text, "KMS") || strings.Contains(f.text, "kms:")) && key != "" {
+		found.Detail += fmt.Sprintf(" (the secret's key is %s)", key)
+	}
+	return found
+}
