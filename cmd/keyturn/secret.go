@@ -26,7 +26,7 @@ func secretFindings(s *snapshot, cmd commands) []Finding {
 	if s.deleted() {
 		return []Finding{{
 			Check: checkSecret, Status: Problem,
-			Detail: strings.Join(about, "; ") + "; marked for deletion since " + date(*d.DeletedDate) + ", nobody can read it",
+			Detail: strings.Join(about, "; ") + "; marked for deletion (" + date(*d.DeletedDate) + "), nobody can read it",
 			Fix:    "restore it, if it was not meant to go\n" + cmd.secretsmanager("restore-secret"),
 		}}
 	}
