@@ -4,17 +4,18 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
-	"net/http/httptest"
-
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
+
+	"github.com/aws/smithy-go"
 
 	main "github.com/keyturn/keyturn/cmd/keyturn"
 	"github.com/keyturn/keyturn/internal/leaktest"
@@ -164,7 +165,7 @@ func TestDenied(t *testing.T) {
 
 // What is not known is not a problem, and is not health either.
 func TestUnchecked(t *testing.T) {
-	bubble(t, nil, func(t *testing.T, d *doctor) {
+	bubble(t, nil, func(_ *testing.T, d *doctor) {
 		d.srv.Put("prod/db", value("-one"))
 		for _, test := range []struct {
 			fault smtest.Fault
@@ -182,6 +183,28 @@ func TestUnchecked(t *testing.T) {
 	})
 }
 
+// The SDK had its credentials from another service, which denied them: no policy on
+// the secret has to do with it.
+func TestDeniedElsewhere(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, d *doctor) {
+		d.srv.Put("prod/db", value("-one"))
+		denying := d.srv.Client()
+		d.srv.Inject(smtest.Fault{Caller: "123456789012", SecretID: "prod/credentials", Err: smtest.AccessDenied})
+		d.api = d.srv.Client(func(o *secretsmanager.Options) {
+			o.Credentials = aws.CredentialsProviderFunc(func(ctx context.Context) (aws.Credentials, error) {
+				_, err := denying.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: aws.String("prod/credentials")})
+				if op, ok := errors.AsType[*smithy.OperationError](err); ok {
+					op.ServiceID = "SSO"
+				}
+				return aws.Credentials{}, err
+			})
+		})
+		if f := d.want(d.check(3, "prod/db"), "access", "unknown", "credentials"); strings.Contains(f.Fix, "policy") {
+			t.Errorf("the fix is %q", f.Fix)
+		}
+	})
+}
+
 // Everything but the identity goes on without STS.
 func TestNoIdentity(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, d *doctor) {
@@ -195,7 +218,7 @@ func TestNoIdentity(t *testing.T) {
 }
 
 func TestNoSuchSecret(t *testing.T) {
-	bubble(t, nil, func(t *testing.T, d *doctor) {
+	bubble(t, nil, func(_ *testing.T, d *doctor) {
 		d.want(d.check(1, "prod/none"), "access", "problem", "ResourceNotFoundException", "check the name, the region")
 	})
 }
@@ -235,8 +258,10 @@ func TestReplicaOfSecret(t *testing.T) {
 func TestManaged(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, d *doctor) {
 		d.srv.PutManaged("rds!db-1", `{"username":"master","password":"`+sentinel+`"}`, smtest.Manager{
-			Service:  "rds",
-			NewValue: func(_ context.Context, old string) (string, error) { return strings.Replace(old, sentinel, sentinel+"2", 1), nil },
+			Service: "rds",
+			NewValue: func(_ context.Context, old string) (string, error) {
+				return strings.Replace(old, sentinel, sentinel+"2", 1), nil
+			},
 			SetValue: func(context.Context, string) error { return errors.New("storage full") },
 		})
 		all := d.check(0, "rds!db-1")
@@ -345,8 +370,16 @@ func TestUsage(t *testing.T) {
 		}
 	}
 	for _, args := range [][]string{
-		{}, {"heal", "prod/db"}, {"check"}, {"check", ""}, {"check", "a", "b"}, {"check", "-what", "a"}, {"check", "a", "-replica", "b:1"},
-		{"check", "-login", "-replica", "b", "a"}, {"check", "-timeout", "0s", "a"}, {"check", "-endpoint-url", "localhost:4566", "a"},
+		{},
+		{"heal", "prod/db"},
+		{"check"},
+		{"check", ""},
+		{"check", "a", "b"},
+		{"check", "-what", "a"},
+		{"check", "a", "-replica", "b:1"},
+		{"check", "-login", "-replica", "b", "a"},
+		{"check", "-timeout", "0s", "a"},
+		{"check", "-endpoint-url", "localhost:4566", "a"},
 	} {
 		if status, out, errs := d.run(args...); status != 2 || out != "" || !strings.HasPrefix(errs, "keyturn: ") {
 			t.Errorf("keyturn %q = %d, %q, %q; want 2 and a word on standard error", args, status, out, errs)

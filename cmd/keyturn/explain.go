@@ -30,7 +30,7 @@ func explain(secret string, err error) failure {
 		return failure{text: "no answer in time", fix: "see that this machine reaches the service, or give more time with -timeout"}
 	}
 	api, ok := errors.AsType[smithy.APIError](err)
-	if _, answered := errors.AsType[*smithyhttp.ResponseError](err); !ok || !answered {
+	if _, answered := errors.AsType[*smithyhttp.ResponseError](err); !ok || !answered || elsewhere(err) {
 		return failure{text: err.Error(), fix: "see that this machine has credentials (aws sts get-caller-identity) and reaches the service"}
 	}
 	f := failure{code: api.ErrorCode(), text: api.ErrorCode() + ": " + api.ErrorMessage()}
@@ -39,6 +39,17 @@ func explain(secret string, err error) failure {
 		f.fix = strings.TrimSuffix(advice, ")")
 	}
 	return f
+}
+
+// elsewhere reports whether it was another service that failed, or denied: the one
+// that the SDK had the caller's credentials from.
+func elsewhere(err error) bool {
+	outer, ok := errors.AsType[*smithy.OperationError](err)
+	if !ok {
+		return false
+	}
+	inner, ok := errors.AsType[*smithy.OperationError](outer.Err)
+	return ok && inner.ServiceID != outer.ServiceID
 }
 
 // The codes by which a failure is told apart.

@@ -8,11 +8,9 @@ import (
 
 // What the tests need of the program.
 var (
-	Main     = main
-	Usage    = usage
-	Look     = look
-	Stages   = stages
-	Describe = explain
+	Main  = main
+	Usage = usage
+	Look  = look
 )
 
 type (

@@ -39,11 +39,12 @@ type Finding struct {
 func worst(findings []Finding) Status {
 	status := OK
 	for _, f := range findings {
-		switch {
-		case f.Status == Problem:
+		switch f.Status {
+		case Problem:
 			return Problem
-		case f.Status == Unknown:
+		case Unknown:
 			status = Unknown
+		case OK, Note:
 		}
 	}
 	return status

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -81,9 +82,7 @@ func (p *patient) value(password string) string {
 	fields := map[string]any{
 		"engine": p.engine, "host": p.db.Host(), "port": p.db.Port(), "username": p.user, "password": sentinel + password, "dbname": p.user,
 	}
-	for key, value := range p.extra {
-		fields[key] = value
-	}
+	maps.Copy(fields, p.extra)
 	text, err := json.Marshal(fields)
 	if err != nil {
 		p.Fatal(err)
@@ -152,7 +151,7 @@ func TestLoginInTheWindow(t *testing.T) {
 		all := p.check(1, "-login", "prod/db")
 		p.want(all, "login", "problem", "AWSCURRENT is refused", p.user)
 		p.want(all, "login", "ok", "AWSPENDING logs in on the server", p.user)
-		f := p.want(all, "stuck", "problem", "the window of the rotation is open", "rotate-secret --secret-id prod/db", "do not take AWSPENDING off before that")
+		f := p.want(all, "stuck", "problem", "the window of the rotation is open", "rotation.Handler.Rotate", "do not take AWSPENDING off before that")
 		if f.Version != pending {
 			p.Errorf("it is about version %q, want %s", f.Version, pending)
 		}
@@ -166,6 +165,22 @@ func TestLoginInTheWindow(t *testing.T) {
 		p.want(all, "stuck", "ok")
 		p.failures(1)
 	})
+}
+
+// With a rotation function the same is said of RotateSecret.
+func TestLoginInTheWindowOfAFunction(t *testing.T) {
+	p := newPatient(t, "postgres")
+	p.srv.Put("prod/db", p.value("-one"))
+	p.srv.AddFunction(function, p.srv.KeepValue())
+	p.rotate()
+	if err := p.srv.Wait(t.Context(), "prod/db"); err != nil {
+		t.Fatal(err)
+	}
+	p.srv.StartRotation("prod/db", p.value("-two"))
+	p.set("-two")
+	p.want(p.check(1, "-login", "prod/db"), "stuck", "problem", "the window of the rotation is open",
+		"  aws secretsmanager rotate-secret --secret-id prod/db --region us-east-1", "  aws logs tail /aws/lambda/rotate-db")
+	p.failures(1) // AWSPREVIOUS, a copy of AWSCURRENT, is not tried
 }
 
 func TestLoginBeforeTheWindow(t *testing.T) {

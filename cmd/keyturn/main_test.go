@@ -70,10 +70,9 @@ func identity(f inProcess) main.IdentityAPI {
 type doctor struct {
 	*testing.T
 
-	srv     *smtest.Server
-	api     main.SecretsAPI
-	region  string
-	checked int
+	srv    *smtest.Server
+	api    main.SecretsAPI
+	region string
 }
 
 func newDoctor(t *testing.T, opts *smtest.Options) *doctor {
@@ -134,10 +133,7 @@ func bubble(t *testing.T, opts *smtest.Options, f func(*testing.T, *doctor)) {
 	synctest.Test(t, func(t *testing.T) { f(t, newDoctor(t, opts)) })
 }
 
-var (
-	uuid   = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
-	suffix = regexp.MustCompile(`(:secret:prod/db-)[0-9A-Za-z]{6}`)
-)
+var suffix = regexp.MustCompile(`(:secret:prod/db-)[0-9A-Za-z]{6}`)
 
 // steady replaces what is random: ids, by names in the order in which they were made.
 func steady(text string, ids ...string) string {

@@ -50,7 +50,11 @@ func accessFindings(s *snapshot) []Finding {
 		if s.deleted() {
 			return nil
 		}
-		return []Finding{{Check: checkAccess, Status: OK, Detail: "DescribeSecret, ListSecretVersionIds and GetSecretValue are allowed, and so is decrypting"}}
+		allowed := "DescribeSecret and ListSecretVersionIds are allowed"
+		if current := s.labelled[stageCurrent]; current != nil && current.read == wasRead {
+			allowed = "DescribeSecret, ListSecretVersionIds and GetSecretValue are allowed, and so is decrypting"
+		}
+		return []Finding{{Check: checkAccess, Status: OK, Detail: allowed}}
 	}
 	found := make([]Finding, 0, len(s.failures))
 	for _, f := range s.failures {

@@ -29,7 +29,6 @@ type snapshot struct {
 	described *secretsmanager.DescribeSecretOutput // nil: see failures
 	labelled  map[string]*secretVersion            // by label
 	other     []*secretVersion                     // with none of these labels, the newest first
-	listed    bool                                 // the ages, and other, are known
 
 	failures []failedCall
 }
@@ -173,7 +172,6 @@ func (s *snapshot) list(ctx context.Context, api secretsAPI) {
 		}
 	}
 	slices.SortFunc(s.other, func(a, b *secretVersion) int { return b.created.Compare(a.created) })
-	s.listed = true
 }
 
 // readLabel reads the value of the version that has a label.

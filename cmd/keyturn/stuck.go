@@ -170,13 +170,13 @@ func (s situation) incomplete(current, pending *secretVersion) Finding {
 		f.Detail += ", and has no value: createSecret was not carried out, so the database has not changed"
 		f.Fix = "have it repeated" + s.repeat()
 		if s.managedBy() == "" {
-			f.Fix += "\nor give it up, which is safe here, and start anew\n" + s.cmd.giveUp(pending.id) + "\n" + s.cmd.rotate()
+			f.Fix += s.giveUp(pending, "here")
 		}
 	case s.outcome(current) == accepted && s.everywhere(pending, refused):
 		f.Detail += ". AWSCURRENT logs in and AWSPENDING does not: setSecret was not carried out"
 		f.Fix = "have it repeated" + s.repeat()
 		if s.managedBy() == "" {
-			f.Fix += "\nor give it up, which is safe as long as that is so, and start anew\n" + s.cmd.giveUp(pending.id) + "\n" + s.cmd.rotate()
+			f.Fix += s.giveUp(pending, "as long as that is so")
 		}
 	case s.outcome(current) == accepted && s.outcome(pending) == accepted:
 		f.Detail += ". Both versions log in: what is missing is that AWSCURRENT moves"
@@ -193,13 +193,32 @@ func (s situation) incomplete(current, pending *secretVersion) Finding {
 	return f
 }
 
-// repeat returns the commands by which an incomplete rotation is repeated.
+// repeat returns how an incomplete rotation is repeated.
 func (s situation) repeat() string {
+	if s.unconfigured() {
+		return " by the program that rotates it, which calls rotation.Handler.Rotate: the secret has no rotation function"
+	}
 	fix := " (it answers that the previous rotation will be reattempted, and does that)\n" + s.cmd.rotate()
 	if log := functionLog(s.snapshot, s.cmd); log != "" {
 		fix += "\nwhy it failed is in the log of its function" + log
 	}
 	return fix
+}
+
+// giveUp returns how a rotation is given up and another one started, for a version
+// that nobody needs.
+func (s situation) giveUp(pending *secretVersion, safe string) string {
+	fix := "\nor give it up, which is safe " + safe + ", and start anew\n" + s.cmd.giveUp(pending.id)
+	if !s.unconfigured() {
+		fix += "\n" + s.cmd.rotate()
+	}
+	return fix
+}
+
+// unconfigured reports whether RotateSecret would not know what to call. Of a
+// replica only the primary tells.
+func (s situation) unconfigured() bool {
+	return s.described != nil && s.described.RotationEnabled == nil && s.managedBy() == "" && s.primaryRegion() == s.region
 }
 
 // abandoned returns an unlabelled version that is newer than AWSCURRENT.
