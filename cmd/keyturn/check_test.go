@@ -279,6 +279,32 @@ func TestManaged(t *testing.T) {
 	})
 }
 
+// Not even one without a value is the user's to give up.
+func TestManagedWithoutValue(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, d *doctor) {
+		d.srv.PutManaged("rds!db-1", `{"username":"master","password":"`+sentinel+`"}`, smtest.Manager{
+			Service: "rds", NewValue: func(context.Context, string) (string, error) { return "", errors.New("not today") },
+		})
+		if _, err := d.srv.Client().RotateSecret(t.Context(), &secretsmanager.RotateSecretInput{SecretId: aws.String("rds!db-1")}); err != nil {
+			t.Fatal(err)
+		}
+		_ = d.srv.Wait(t.Context(), "rds!db-1")
+		time.Sleep(time.Hour)
+		if f := d.want(d.check(1, "rds!db-1"), "stuck", "problem", "no value", "rotate-secret"); strings.Contains(f.Fix, "update-secret-version-stage") {
+			t.Errorf("the fix moves labels: %s", f.Fix)
+		}
+	})
+}
+
+func TestRotationOfACopy(t *testing.T) {
+	bubble(t, nil, func(_ *testing.T, d *doctor) {
+		d.srv.Put("prod/db", value("-one"))
+		id := d.srv.StartRotation("prod/db", value("-one"))
+		time.Sleep(time.Hour)
+		d.want(d.check(1, "prod/db"), "stuck", "problem", "a copy of AWSCURRENT", "--version-stage AWSPENDING --remove-from-version-id "+id)
+	})
+}
+
 func TestRotationWithoutValue(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, d *doctor) {
 		d.srv.Put("prod/db", value("-one"))

@@ -238,6 +238,18 @@ func TestLoginLockedOut(t *testing.T) {
 	})
 }
 
+// One password is tried once, whichever versions have it.
+func TestLoginOfACopy(t *testing.T) {
+	onEach(t, func(_ *testing.T, p *patient) {
+		p.srv.Put("prod/db", p.value("-two"))
+		p.srv.StartRotation("prod/db", p.value("-two"))
+		all := p.check(1, "-login", "prod/db")
+		p.want(all, "login", "note", "AWSPENDING not tried: it is a copy of AWSCURRENT")
+		p.want(all, "stuck", "problem", "locked out")
+		p.failures(1)
+	})
+}
+
 // What the server says besides a refusal is a problem, and ends the logins there.
 func TestLoginAnswered(t *testing.T) {
 	onEach(t, func(_ *testing.T, p *patient) {

@@ -172,6 +172,9 @@ func (s situation) incomplete(current, pending *secretVersion) Finding {
 		if s.managedBy() == "" {
 			f.Fix += s.giveUp(pending, "here")
 		}
+	case pending.read == wasRead && current.read == wasRead && pending.text() == current.text():
+		f.Detail += ", and a copy of AWSCURRENT, as rotate-secret with RotateImmediately=false leaves one behind: it would change nothing"
+		f.Fix = "take the label off\n" + s.cmd.giveUp(pending.id)
 	case s.outcome(current) == accepted && s.everywhere(pending, refused):
 		f.Detail += ". AWSCURRENT logs in and AWSPENDING does not: setSecret was not carried out"
 		f.Fix = "have it repeated" + s.repeat()
