@@ -1,7 +1,7 @@
 # The two commands that the README promises, and what contributors run besides.
 # Each installs what it needs and the machine lacks: see scripts/setup.
 
-MODULES := . otel examples bench
+MODULES := . otel cmd/keyturn examples bench
 TEST    := go test -race -shuffle=on -count=1
 LINT    := go tool -modfile=$(CURDIR)/tools/go.mod golangci-lint
 
