@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/keyturn/keyturn/cache"
@@ -50,6 +52,13 @@ func (e endpoint) String() string {
 type target struct {
 	endpoint endpoint
 	address  string // empty: whichever
+}
+
+// one reports whether the target is one server, and not an endpoint over several: an
+// address, or a socket.
+func (at target) one() bool {
+	_, err := netip.ParseAddr(at.endpoint.host)
+	return at.address != "" || err == nil || strings.HasPrefix(at.endpoint.host, "/")
 }
 
 // NewSource returns a Source. Of d, Connector and Driver are not looked at. prove
@@ -214,6 +223,7 @@ func (src *Source) retrier(at target) *retry.Retrier {
 			_, err := src.credentials(s)
 			return err
 		},
+		OneServer:           at.one(),
 		LockedOut:           src.driver.LockedOut,
 		RefusesUser:         src.driver.RefusesUser,
 		Accepts:             src.driver.Accepts,

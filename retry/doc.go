@@ -31,7 +31,7 @@
 // A target that goes on refusing is asked once per version and 30 seconds, by one
 // caller. Only one that has accepted two versions within 30 seconds and then
 // refuses both may be an endpoint over nodes that differ: it is asked up to
-// fifteen times before both are left alone.
+// fifteen times before both are left alone, unless Options.OneServer says otherwise.
 //
 // # When nothing is left
 //

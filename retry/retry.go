@@ -62,6 +62,12 @@ type Options struct {
 	// its own logins only.
 	MaxConcurrentLogins int
 
+	// OneServer says that the target is one server. If it is not said, one that has
+	// accepted two versions within 30 seconds and then refuses both may be an
+	// endpoint over nodes that differ, and is asked up to fifteen times before both
+	// are left alone; one server has just had two rotations.
+	OneServer bool
+
 	// LockedOut reports whether an error of a login says that the target has
 	// locked the user out. Then there is no further login with that user for 30
 	// seconds. Default: no error does.
@@ -169,7 +175,7 @@ func New(c *cache.Cache, secretID string, isAuthError func(error) bool, opts *Op
 	if r.opts.Logger == nil {
 		r.opts.Logger = slog.New(slog.DiscardHandler)
 	}
-	r.target.since = c.Since
+	r.target.since, r.target.one = c.Since, r.opts.OneServer
 	r.events = queue.New(r.opts.OnEvent, background(c))
 	return r
 }

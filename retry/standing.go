@@ -13,6 +13,7 @@ import (
 // after the latest opposite one was recorded.
 type standings struct {
 	since    func(time.Time) time.Duration // how long ago an instant was: see cache.Since
+	one      bool                          // see Options.OneServer
 	count    uint64                        // the last number given
 	versions map[string]*standing
 	locked   map[string]lock // by user
@@ -137,7 +138,7 @@ func (t *standings) refuse(version string, began uint64, err error) (counts bool
 	changed := st.accepted > st.counted
 	st.counted = st.refused
 	t.streak++
-	differs := t.lately(st) && t.streak <= maxStreak && !t.pendingHidden
+	differs := !t.one && t.lately(st) && t.streak <= maxStreak && !t.pendingHidden
 	for v, other := range t.versions {
 		if v != version && t.quarantined(v) && (changed || differs && t.lately(other)) {
 			other.held, other.freed = 0, st.refused

@@ -99,10 +99,6 @@ func (k kind) more() int {
 	switch {
 	case k.waits():
 		return 2 // AWSPREVIOUS is tried in the place of what cannot be seen
-	case k.users == 1 && k.hasty:
-		// The pool has got in with two versions in a moment, and the labels move: it
-		// cannot tell what that comes from, and has a limit for it.
-		return 15
 	}
 	return 1
 }
