@@ -343,6 +343,46 @@ func TestRotationSwitchedOff(t *testing.T) {
 	})
 }
 
+// late answers with a rotation window that has passed.
+type late struct{ main.SecretsAPI }
+
+func (l late) DescribeSecret(ctx context.Context, in *secretsmanager.DescribeSecretInput, opts ...func(*secretsmanager.Options)) (*secretsmanager.DescribeSecretOutput, error) {
+	out, err := l.SecretsAPI.DescribeSecret(ctx, in, opts...)
+	if err == nil {
+		out.NextRotationDate = aws.Time(time.Now().Add(-48 * time.Hour))
+	}
+	return out, err
+}
+
+func TestRotationOverdue(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, d *doctor) {
+		d.srv.Put("prod/db", value("-one"))
+		d.srv.AddFunction(function, d.srv.KeepValue())
+		d.rotate()
+		if err := d.srv.Wait(t.Context(), "prod/db"); err != nil {
+			t.Fatal(err)
+		}
+		d.api = late{d.api}
+		d.want(d.check(1, "prod/db"), "rotation", "problem", "was due until 1999-12-30 00:00 UTC, 2 days ago", "rotate-secret", "/aws/lambda/rotate-db")
+	})
+}
+
+func TestReplicationFailed(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, d *doctor) {
+		d.srv.Put("prod/db", value("-one"))
+		there := d.srv.Client(func(o *secretsmanager.Options) { o.Region = "eu-west-1" })
+		if _, err := there.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: aws.String("prod/db"), SecretString: aws.String(value("-two"))}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.srv.Client().ReplicateSecretToRegions(t.Context(), &secretsmanager.ReplicateSecretToRegionsInput{
+			SecretId: aws.String("prod/db"), AddReplicaRegions: []types.ReplicaRegionType{{Region: aws.String("eu-west-1")}},
+		}); err != nil {
+			t.Fatal(err)
+		}
+		d.want(d.check(1, "prod/db"), "secret", "problem", "replication to eu-west-1 has failed", "--force-overwrite-replica-secret")
+	})
+}
+
 func TestRotationGivenUp(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, d *doctor) {
 		d.srv.Put("prod/db", value("-one"))
