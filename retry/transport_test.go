@@ -1520,7 +1520,9 @@ func TestOneConnection(t *testing.T) {
 	server.setKeys("v2")
 	start := time.Now()
 	parallel(20, get)
-	if took := time.Since(start); took > time.Second {
+	// A request that held the connection while it waits for another's verdict would
+	// keep that from coming, for a second each.
+	if took := time.Since(start); took > 10*time.Second {
 		t.Errorf("20 requests took %v", took)
 	}
 }
