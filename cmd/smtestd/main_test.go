@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 
 // A daemon is smtestd in a process of its own.
 type daemon struct {
-	t      *testing.T
+	t      testing.TB
 	url    string
 	cmd    *exec.Cmd
 	stdout output
@@ -66,19 +66,19 @@ func (o *output) String() string {
 
 // launch starts smtestd on a free port and returns when it can be reached. It is
 // killed at the end of the test.
-func launch(t *testing.T, args ...string) *daemon {
+func launch(t testing.TB, args ...string) *daemon {
 	t.Helper()
 	return launchAs(t, os.Args[0], append([]string{"-listen", "127.0.0.1:0"}, args...)...)
 }
 
 // launchLimited is launch with files that may not grow beyond some KiB.
-func launchLimited(t *testing.T, kib int, args ...string) *daemon {
+func launchLimited(t testing.TB, kib int, args ...string) *daemon {
 	t.Helper()
 	script := fmt.Sprintf(`ulimit -f %d && exec "$0" "$@"`, kib*2) // POSIX: in blocks of 512 bytes.
 	return launchAs(t, "/bin/sh", append([]string{"-c", script, os.Args[0], "-listen", "127.0.0.1:0"}, args...)...)
 }
 
-func launchAs(t *testing.T, program string, args ...string) *daemon {
+func launchAs(t testing.TB, program string, args ...string) *daemon {
 	t.Helper()
 	d := &daemon{t: t, ended: make(chan struct{})}
 	d.cmd = exec.Command(program, args...)

@@ -67,13 +67,6 @@ func (s *seedling) create(ctx context.Context, srv *smtest.Server) (bool, error)
 		}
 		o.RetryMaxAttempts = 1
 	})
-	_, err := c.DescribeSecret(ctx, &sm.DescribeSecretInput{SecretId: &s.name})
-	if err == nil {
-		return false, nil
-	}
-	if _, ok := errors.AsType[*types.ResourceNotFoundException](err); !ok {
-		return false, err
-	}
 	in := &sm.CreateSecretInput{
 		Name: &s.name, Description: s.description, KmsKeyId: s.kmsKey, SecretString: s.text, SecretBinary: s.binary,
 	}
@@ -81,6 +74,10 @@ func (s *seedling) create(ctx context.Context, srv *smtest.Server) (bool, error)
 		in.Tags = append(in.Tags, types.Tag{Key: aws.String(key), Value: aws.String(s.tags[key])})
 	}
 	if _, err := c.CreateSecret(ctx, in); err != nil {
+		// It need not be for the name that it is refused: see whether that is taken.
+		if _, missing := c.DescribeSecret(ctx, &sm.DescribeSecretInput{SecretId: &s.name}); missing == nil {
+			return false, nil
+		}
 		return false, err
 	}
 	if s.policy != nil {
