@@ -22,9 +22,15 @@
 //
 //	AWS_ENDPOINT_URL_SECRETS_MANAGER=http://127.0.0.1:4566
 //
-// so that a script may say `export "$(...)"`, and -listen 127.0.0.1:0 leaves the port
-// to the system. Standard error gets one line per request: what was asked, by whom,
-// what was answered and how long it took. No line ever has a secret's value.
+// so that a script can leave the port to the system:
+//
+//	smtestd -listen 127.0.0.1:0 >address 2>log &
+//	until [ -s address ]; do sleep 0.1; done
+//	export "$(cat address)"
+//
+// Standard error gets one line per request: what was asked, by whom, what was answered
+// and how long it took. No line has a secret's value, unless a rotation function puts
+// one into its error message, which is printed when a step fails.
 //
 // GET /healthz answers 200. An image without a shell asks with smtestd -healthcheck.
 //
@@ -39,7 +45,8 @@
 // server away. A FILE that is damaged, or is something else, is left as it is, and
 // the server does not start.
 //
-// A rotation that the server's end interrupts is reattempted by the next one.
+// A rotation that the server's end interrupts is started anew by the next one, and
+// schedules go on.
 //
 // # Seeds
 //
@@ -77,7 +84,8 @@
 //
 //	docker build -t smtestd -f cmd/smtestd/Dockerfile .
 //
-// A container's port is beyond loopback, which smtestd has to be told:
+// A container's port is beyond loopback, which smtestd has to be told. The image has a
+// health check.
 //
 //	services:
 //	  secrets:
@@ -85,9 +93,6 @@
 //	    command: -listen 0.0.0.0:4566 -allow-remote -data /data/secrets.jsonl -seed /seed.json
 //	    ports: ["127.0.0.1:4566:4566"]
 //	    volumes: ["secrets:/data", "./seed.json:/seed.json:ro"]
-//	    healthcheck:
-//	      test: ["CMD", "/smtestd", "-healthcheck", "-listen", "127.0.0.1:4566"]
-//	      interval: 1s
 //	  app:
 //	    build: .
 //	    environment:

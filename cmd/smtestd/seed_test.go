@@ -75,6 +75,26 @@ func TestSeed(t *testing.T) {
 	}
 }
 
+// TestSeedOfManual seeds a server with the example of the manual.
+func TestSeedOfManual(t *testing.T) {
+	manual, err := os.ReadFile("main.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, example, _ := strings.Cut(string(manual), "//\t{\n")
+	example, _, ok := strings.Cut(example, "//\t}\n")
+	if !ok {
+		t.Fatal("there is no example")
+	}
+	c := launch(t, "-seed", file(t, "{"+strings.ReplaceAll(example, "//\t", "")+"}")).client()
+	if got := read(t, c, "prod/api-key") + read(t, c, "prod/cert"); got != "k-123\x00\x01\x02" {
+		t.Errorf("values %q", got)
+	}
+	if got := read(t, client(*c.Options().BaseEndpoint, func(o *sm.Options) { o.Region = "eu-west-1" }), "prod/db"); got != `{"username":"app","password":"one"}` {
+		t.Errorf("value %q", got)
+	}
+}
+
 // TestSeedAgain seeds a server that has the secrets already: they stay what they are,
 // also those that are marked for deletion.
 func TestSeedAgain(t *testing.T) {
