@@ -2,7 +2,7 @@
 # Each installs what it needs and the machine lacks: see scripts/setup.
 
 MODULES := . otel cmd/keyturn examples bench
-TEST    := go test -race -shuffle=on -count=1
+TEST    := go test -race -shuffle=on -count=1 -timeout=20m
 LINT    := go tool -modfile=$(CURDIR)/tools/go.mod golangci-lint
 
 .PHONY: help
