@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -168,6 +169,7 @@ func visits(t *testing.T, name string) (n int) {
 // what AWSCURRENT is, until the service was refused and has answered more requests.
 func TestRotationUnderLoad(t *testing.T) {
 	p := start(t, deployed(map[string]string{"DATABASE_DSN": "pool_max_conns=4 pool_max_conn_lifetime=20ms"}))
+	name := rand.Text()
 	var done, failed atomic.Int64
 	stop := make(chan struct{})
 	var load sync.WaitGroup
@@ -179,7 +181,7 @@ func TestRotationUnderLoad(t *testing.T) {
 					return
 				default:
 				}
-				if _, err := p.visit(context.WithoutCancel(t.Context()), "load"); err != nil {
+				if _, err := p.visit(context.WithoutCancel(t.Context()), name); err != nil {
 					failed.Add(1)
 					t.Error(err)
 				}
@@ -227,8 +229,8 @@ func TestRotationUnderLoad(t *testing.T) {
 	}
 	close(stop)
 	load.Wait()
-	if failed.Load() > 0 || int64(visits(t, "load")) != done.Load() {
-		t.Errorf("of %d requests %d failed; %d were counted", done.Load(), failed.Load(), visits(t, "load"))
+	if failed.Load() > 0 || int64(visits(t, name)) != done.Load() {
+		t.Errorf("of %d requests %d failed; %d were counted", done.Load(), failed.Load(), visits(t, name))
 	}
 	t.Logf("%d requests", done.Load())
 }
@@ -288,12 +290,13 @@ func TestShutdown(t *testing.T) {
 	if _, err := tx.Exec(t.Context(), "LOCK TABLE visits IN ACCESS EXCLUSIVE MODE"); err != nil {
 		t.Fatal(err)
 	}
-	watch := connect(t) // a transaction sees the statistics of its beginning
+	name := rand.Text()
+	watch := connect(t)          // a transaction sees the statistics of its beginning
 	const requests, conns = 6, 4 // some of them wait for a connection
 	answers := make(chan error, requests)
 	for range requests {
 		go func() {
-			_, err := p.visit(t.Context(), "shutdown")
+			_, err := p.visit(t.Context(), name)
 			answers <- err
 		}()
 	}
@@ -324,7 +327,7 @@ func TestShutdown(t *testing.T) {
 	if err := p.wait(t); err != nil {
 		t.Errorf("the service ended with %v", err)
 	}
-	if got := visits(t, "shutdown"); got != requests {
+	if got := visits(t, name); got != requests {
 		t.Errorf("%d visits are counted, want %d", got, requests)
 	}
 }
@@ -337,10 +340,10 @@ func TestStatic(t *testing.T) {
 		t.Fatal(err)
 	}
 	bed.SM.ResetCalls()
-	for name, setting := range map[string]string{"SECRET_FILE": file, "SECRET_JSON": text} {
-		t.Run(name, func(t *testing.T) {
-			p := start(t, map[string]string{name: setting, "AWS_ENDPOINT_URL_SECRETS_MANAGER": endpoint})
-			if n, err := p.visit(t.Context(), name); err != nil || n != 1 {
+	for variable, setting := range map[string]string{"SECRET_FILE": file, "SECRET_JSON": text} {
+		t.Run(variable, func(t *testing.T) {
+			p := start(t, map[string]string{variable: setting, "AWS_ENDPOINT_URL_SECRETS_MANAGER": endpoint})
+			if n, err := p.visit(t.Context(), rand.Text()); err != nil || n != 1 {
 				t.Errorf("visit %d: %v", n, err)
 			}
 			if h := p.health(t); h.status != http.StatusOK || h.State != "fresh" || h.VersionID != "static" {
