@@ -89,7 +89,7 @@ func serve(ctx context.Context, handler http.Handler) error {
 	if err != nil {
 		return err
 	}
-	slog.Info("listening", "addr", listener.Addr().String())
+	slog.InfoContext(ctx, "listening", slog.String("addr", listener.Addr().String()))
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
@@ -98,7 +98,7 @@ func serve(ctx context.Context, handler http.Handler) error {
 		return err
 	case <-ctx.Done():
 	}
-	slog.Info("stopping")
+	slog.InfoContext(ctx, "stopping")
 	shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()
 	if err := server.Shutdown(shutdown); err != nil {
@@ -148,7 +148,7 @@ func (s *service) visit(w http.ResponseWriter, r *http.Request) {
 	err := s.pool.QueryRow(r.Context(), `INSERT INTO visits (name, n) VALUES ($1, 1)
 		ON CONFLICT (name) DO UPDATE SET n = visits.n + 1 RETURNING n`, r.PathValue("name")).Scan(&visits)
 	if err != nil {
-		slog.ErrorContext(r.Context(), "visit", "error", err)
+		slog.ErrorContext(r.Context(), "visit", slog.Any("error", err))
 		http.Error(w, "the database does not answer", http.StatusServiceUnavailable)
 		return
 	}

@@ -241,7 +241,7 @@ func TestHealth(t *testing.T) {
 	p := start(t, deployed(map[string]string{"SECRET_TTL": "100ms", "DATABASE_DSN": "pool_max_conn_lifetime=1ms"}))
 	first := p.health(t) // reads the secret, though nobody has visited
 	if first.status != http.StatusOK || first.VersionID == "" || first.Age < 0 {
-		t.Errorf("at first the health is %+v", first)
+		t.Fatalf("at first the health is %+v", first)
 	}
 	is := func(status int, state string) {
 		t.Helper()

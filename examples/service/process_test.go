@@ -115,8 +115,11 @@ func (p *process) visit(ctx context.Context, name string) (n int, err error) {
 	}
 	defer func() { _ = resp.Body.Close() }()
 	body, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		return 0, fmt.Errorf("visit: %s, %q, %w", resp.Status, body, err)
+	if err != nil {
+		return 0, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return 0, fmt.Errorf("visit: %s, %q", resp.Status, body)
 	}
 	_, err = fmt.Sscan(string(body), &n)
 	return n, err
