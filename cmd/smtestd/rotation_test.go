@@ -1,17 +1,23 @@
 package main_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	sm "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
@@ -219,5 +225,71 @@ func TestRotationFunctions(t *testing.T) {
 	}
 	if got := l.steps(); !slices.Equal(got, []string{"createSecret"}) {
 		t.Errorf("steps %v", got)
+	}
+}
+
+// TestTerminateTwice ends the server while a rotation never comes to its end: it waits
+// for that, until it gets the signal again.
+func TestTerminateTwice(t *testing.T) {
+	l := newLambda(t)
+	d := launch(t, "-seed", file(t, `{"s": "seed"}`), "-rotation-function", lambdaARN+"="+l.URL)
+	reached := make(chan struct{})
+	l.use(nil, func(string) error {
+		close(reached)
+		<-d.ended
+		return errors.New("the server is gone")
+	})
+	rotate(t, d.client(), lambdaARN)
+	<-reached
+	for {
+		_ = d.cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-d.ended:
+			if status := d.cmd.ProcessState.ExitCode(); status != -1 {
+				t.Errorf("status %d, want that the signal has ended it\n%s", status, d.stderr.String())
+			}
+			return
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// TestTerminateInRequest ends the server in the middle of a request: it is answered.
+func TestTerminateInRequest(t *testing.T) {
+	d := launch(t, "-seed", file(t, `{"s": "seed"}`))
+	conn, err := net.Dial("tcp", strings.TrimPrefix(d.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	body := `{"SecretId":"s"}`
+	_, err = fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: %d\r\n"+
+		"Content-Type: application/x-amz-json-1.1\r\nX-Amz-Target: secretsmanager.GetSecretValue\r\n\r\n", len(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers := bufio.NewReader(conn)
+	if first, err := http.ReadResponse(answers, nil); err != nil || first.StatusCode != http.StatusContinue {
+		t.Fatalf("%v, %v, want that the server waits for the body", first, err)
+	}
+	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	for !strings.Contains(d.stderr.String(), "smtestd: ending") {
+		runtime.Gosched()
+	}
+	if _, err := io.WriteString(conn, body); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(answers, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if got, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != 200 || !strings.Contains(string(got), "seed") {
+		t.Errorf("%s %s, %v", resp.Status, got, err)
+	}
+	if status := d.wait(); status != 0 {
+		t.Errorf("status %d\n%s", status, d.stderr.String())
 	}
 }
