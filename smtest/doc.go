@@ -49,6 +49,12 @@
 // writes, or stops calls at a hook before or after their effect. [Server.Calls] and
 // [Server.CallsLike] tell what was called, [Server.Bill] what it would have cost.
 //
+// # State
+//
+// The secrets are in memory. [Server.Save] writes them down and [Server.Load] brings
+// them back; [Options].Journal gets every change in between before anybody is told of
+// it. The command smtestd, which is this package on a port, keeps a file that way.
+//
 // # Concurrency
 //
 // All methods of a Server may be called at the same time by many goroutines. No
