@@ -9,6 +9,7 @@ LINT    := go tool -modfile=$(CURDIR)/tools/go.mod golangci-lint
 help:
 	@echo "make demo    a pool under load through five rotations, with and without Keyturn"
 	@echo "make test    all tests, on real servers, with the race detector"
+	@echo "make fuzz    a minute of garbage for smtest's handler; make test has it too"
 	@echo "make check   formatting, vet, lint, tidy modules, links of the public packages"
 	@echo "make fix     what of that can be mended by a program"
 
@@ -21,6 +22,12 @@ demo:
 test:
 	@scripts/setup postgres pgbouncer mariadb mysql boto3 compiler
 	@set -e; for module in $(MODULES); do (cd $$module && CGO_ENABLED=1 $(TEST) ./...); done
+	@$(MAKE) --no-print-directory fuzz
+
+# What a server on a port gets from anybody: no panic, and no 200 for garbage.
+.PHONY: fuzz
+fuzz:
+	@go test ./smtest -run '^$$' -fuzz FuzzServeHTTP -fuzztime 60s
 
 .PHONY: check
 check: vet lint tidy links

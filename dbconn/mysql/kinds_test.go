@@ -16,7 +16,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
 	"github.com/keyturn/keyturn/cache"
-	"github.com/keyturn/keyturn/dbconn"
 	"github.com/keyturn/keyturn/dbconn/mysql"
 	"github.com/keyturn/keyturn/internal/mysqlserver"
 	"github.com/keyturn/keyturn/retry"
@@ -355,9 +354,8 @@ func TestLaggingReplica(t *testing.T) {
 	}
 }
 
-// Somebody edits the secret by hand, to a wrong password and back: AWSPREVIOUS helps
-// out. What is no database secret at all is an error that says so, with no login and no
-// value in it, until somebody puts it right.
+// Somebody edits the secret by hand, to a wrong password or to what is no database
+// secret at all, and back: AWSPREVIOUS helps out, in the second case with no failed login.
 func TestSecretEditedByHand(t *testing.T) {
 	eachServer(t, func(t *testing.T, srv *mysqlserver.Server) {
 		t.Parallel()
@@ -373,30 +371,27 @@ func TestSecretEditedByHand(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		for _, edit := range []struct{ secret, want string }{
-			{document(t, srv, name, "wrong"), ""},
-			{document(t, srv, "nobody", "wrong"), ""},
-			{sentinel + " is no JSON", "not valid JSON"},
-			{with(t, good, map[string]any{"password": nil}), `field "password" is missing`},
-			{with(t, good, map[string]any{"port": sentinel}), `field "port" is not a number`},
-			{with(t, good, map[string]any{"engine": "postgres"}), `names postgres, and this connector is for mysql`},
-			{with(t, good, map[string]any{"host": nil}), `set Options.Host`},
+		for _, edit := range []struct {
+			secret string
+			failed int // logins
+		}{
+			{document(t, srv, name, "wrong"), 1},
+			{document(t, srv, "nobody", "wrong"), 1},
+			{sentinel + " is no JSON", 0},
+			{with(t, good, map[string]any{"password": nil}), 0},
+			{with(t, good, map[string]any{"port": sentinel}), 0},
+			{with(t, good, map[string]any{"engine": "postgres"}), 0},
+			{with(t, good, map[string]any{"host": nil}), 0},
 		} {
 			before := failures(t, srv, name) + failures(t, srv, "nobody")
 			put(edit.secret)
 			for range 3 {
-				err := within(t, connect)
-				if edit.want == "" && err != nil || edit.want != "" && (err == nil || !strings.Contains(err.Error(), edit.want) || dbconn.IsRefused(err)) {
-					t.Errorf("%v, want %q", err, edit.want)
-				}
-				text := fmt.Sprintf("%v %+v %#v", err, err, err)
-				if strings.Contains(text, sentinel) || strings.Contains(text, password) {
-					t.Errorf("the secret shows in %s", text)
+				if err := within(t, connect); err != nil {
+					t.Errorf("%v", err)
 				}
 			}
-			failed := failures(t, srv, name) + failures(t, srv, "nobody") - before
-			if failed > 1 || failed == 0 != (edit.want != "") {
-				t.Errorf("%s: %d failed logins", edit.want, failed)
+			if failed := failures(t, srv, name) + failures(t, srv, "nobody") - before; failed != edit.failed {
+				t.Errorf("%d failed logins, want %d", failed, edit.failed)
 			}
 			put(good)
 			if err := within(t, connect); err != nil {
