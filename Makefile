@@ -10,6 +10,7 @@ help:
 	@echo "make demo    a pool under load through five rotations, with and without Keyturn"
 	@echo "make test    all tests, on real servers, with the race detector"
 	@echo "make fuzz    a minute of garbage for smtest's handler; make test has it too"
+	@echo "make matrix  every kind of rotation under load, for some minutes; make test has a few of each"
 	@echo "make check   formatting, vet, lint, tidy modules, links of the public packages"
 	@echo "make fix     what of that can be mended by a program"
 
@@ -23,6 +24,12 @@ test:
 	@scripts/setup postgres pgbouncer mariadb mysql boto3 compiler
 	@set -e; for module in $(MODULES); do (cd $$module && CGO_ENABLED=1 $(TEST) ./...); done
 	@$(MAKE) --no-print-directory fuzz
+
+# Every kind of rotation under pools of 32, all the rotations: make test has a few.
+.PHONY: matrix
+matrix:
+	@scripts/setup postgres mariadb mysql compiler
+	@CGO_ENABLED=1 $(TEST) -run 'TestMatrix$$' ./dbconn/postgres ./dbconn/mysql -matrix
 
 # What a server on a port gets from anybody: no panic, and no 200 for garbage.
 .PHONY: fuzz

@@ -457,10 +457,12 @@ func TestPoolGivesNothingAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Release()
-	leaktest.Check(t, sentinel, pool.Config())
-	leaktest.Check(t, sentinel, conn.Conn().PgConn().CustomData())
 	_, err = conn.Exec(t.Context(), "select 1/0")
 	leaktest.Check(t, sentinel, err)
+	// The cache is in there, and goes on working until it is closed.
+	c.Close()
+	leaktest.Check(t, sentinel, pool.Config())
+	leaktest.Check(t, sentinel, conn.Conn().PgConn().CustomData())
 }
 
 // As above, of connections that break. The error is the caller's: nobody else writes to
@@ -742,9 +744,8 @@ func TestKindsOfRotation(t *testing.T) {
 	})
 }
 
-// Somebody edits the secret by hand, to a wrong password and back: AWSPREVIOUS helps
-// out. What is no database secret at all is an error that says so, with no login and no
-// value in it, until somebody puts it right.
+// Somebody edits the secret by hand, to a wrong password or to what is no database
+// secret at all, and back: AWSPREVIOUS helps out, in the second case with no failed login.
 func TestSecretEditedByHand(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{"pgxpool", "database/sql"} {
@@ -763,19 +764,13 @@ func TestSecretEditedByHand(t *testing.T) {
 				})
 				time.Sleep(200 * time.Millisecond) // the connections there are are gone by then
 			}
-			for _, edit := range []struct{ secret, want string }{
-				{document(t, name, "wrong"), ""},
-				{sentinel + " is no JSON", "not valid JSON"},
-				{`{"username":"` + name + `"}`, `field "password" is missing`},
+			for _, secret := range []string{
+				document(t, name, "wrong"), sentinel + " is no JSON", `{"username":"` + name + `"}`,
 			} {
-				put(edit.secret)
+				put(secret)
 				for range 3 {
-					err := query(t.Context())
-					if edit.want == "" && err != nil || edit.want != "" && (err == nil || !strings.Contains(err.Error(), edit.want) || dbconn.IsRefused(err)) {
-						t.Errorf("%v, want %q", err, edit.want)
-					}
-					if err != nil {
-						leaktest.Check(t, sentinel, err)
+					if err := query(t.Context()); err != nil {
+						t.Errorf("%v", err)
 					}
 				}
 				put(document(t, name, password))

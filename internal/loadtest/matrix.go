@@ -3,6 +3,7 @@ package loadtest
 import (
 	"context"
 	"crypto/rand"
+	"flag"
 	"fmt"
 	"strings"
 	"sync"
@@ -73,8 +74,25 @@ func (k kind) String() string {
 	return text
 }
 
+// whole has the matrix make all rotations of each kind: `make matrix`. Else it makes a
+// few, as make test is to be done in minutes.
+var whole = flag.Bool("matrix", false, "all rotations of the matrix, which take minutes")
+
+const few = 3
+
 // kinds returns all kinds, those first that take longest.
 func kinds() []kind {
+	all := everyKind()
+	for i := range all {
+		if !*whole {
+			all[i].rotations = min(all[i].rotations, few)
+			all[i].window = min(all[i].window, 300*time.Millisecond)
+		}
+	}
+	return all
+}
+
+func everyKind() []kind {
 	var all []kind
 	for _, users := range []int{1, 2} {
 		for _, denied := range []bool{true, false} {
