@@ -151,10 +151,8 @@ func (p pair) converge(ctx context.Context, conn *pgx.Conn, super *credential, n
 	if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", p.lock()); err != nil {
 		return super.wrap("waiting for another call", err)
 	}
-	if scope == rolesAndObjects {
-		if err := p.create(ctx, tx, next); err != nil {
-			return super.wrap("creating the partner", err)
-		}
+	if err := p.create(ctx, tx, next); err != nil {
+		return super.wrap("creating the partner", err)
 	}
 	c, err := p.missing(ctx, tx, next, scope)
 	if err != nil {

@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -213,6 +214,61 @@ func TestRefusals(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Nothing that an unrelated user of the partner's name has is taken away, in no
+// database, and nothing that it owns.
+func TestUnrelatedPartner(t *testing.T) {
+	f := newPair(t, "")
+	cfg := server.ConnConfig()
+	f.Put(masterName, secret(server, cfg.User, cfg.Password, nil))
+	admin(t, server, "postgres", f.names("CREATE ROLE $clone LOGIN PASSWORD 'its own' CREATEDB", "CREATE DATABASE $other OWNER $clone",
+		"CREATE ROLE $role", "GRANT $role TO $clone", "ALTER ROLE $clone SET work_mem = '7MB'")...)
+	for _, database := range []string{f.database, f.database + "_other"} {
+		admin(t, server, database, f.names("CREATE TABLE a (x int)", "GRANT SELECT ON a TO $clone", "CREATE TABLE b (x int)", "ALTER TABLE b OWNER TO $clone")...)
+	}
+	state := func() (all []any) {
+		for _, database := range []string{f.database, f.database + "_other"} {
+			all = append(all, f.everything(t, database, f.user+"_clone"))
+		}
+		return append(all, f.session(t, f.database+"_other", f.user+"_clone", "its own"))
+	}
+	before := state()
+	for _, prepare := range []func(){
+		func() {},
+		func() { // the other way round: it is the unrelated user that is rotated
+			f.Put(secretName, secret(server, f.user+"_clone", "its own", map[string]any{"masterarn": masterName, "dbname": f.database}))
+		},
+	} {
+		prepare()
+		err := run(t.Context(), f.alternating(nil), f.begin(), steps...)
+		if e, ok := errors.AsType[*rotation.Error](err); !ok || e.Reason != rotation.ReasonPartner {
+			t.Errorf("run = %v, want %q", err, rotation.ReasonPartner)
+		}
+		if after := state(); !reflect.DeepEqual(after, before) {
+			t.Errorf("it has %v, before it had %v", after, before)
+		}
+		if err := as(t, server, f.database, f.user, "first"); err != nil {
+			t.Error(err)
+		}
+		if _, err := f.client.UpdateSecretVersionStage(t.Context(), &secretsmanager.UpdateSecretVersionStageInput{
+			SecretId: aws.String(secretName), VersionStage: aws.String("AWSPENDING"), RemoveFromVersionId: aws.String(f.pendingVersion()),
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// pendingVersion returns the version that is AWSPENDING.
+func (f *fixture) pendingVersion() string {
+	f.t.Helper()
+	out, err := f.client.GetSecretValue(f.t.Context(), &secretsmanager.GetSecretValueInput{
+		SecretId: aws.String(secretName), VersionStage: aws.String("AWSPENDING"),
+	})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return *out.VersionId
 }
 
 const hashes = "SELECT string_agg(rolname || ' ' || md5(rolpassword), ', ' ORDER BY rolname) FROM pg_authid WHERE rolname ~ ('^(postgres|' || $1 || '(|_clone|_master))$')"
