@@ -23,7 +23,7 @@ type base struct {
 	opts Options
 
 	// cfg is the DSN's or the user's, never changed, with what they say of TLS
-	// resolved and the key of Options.ServerPubKey in it.
+	// resolved, the key of Options.ServerPubKey in it, and a logger that is quiet.
 	cfg     *mysql.Config
 	saysTLS bool
 
@@ -62,6 +62,10 @@ func newBase(opts *Options) (*base, error) {
 	if err != nil {
 		return nil, err
 	}
+	if cfg.Logger == nil {
+		cfg.Logger = mysql.NewConfig().Logger
+	}
+	cfg.Logger = quiet{cfg.Logger}
 	b := &base{opts: *opts, cfg: cfg, server: server, roots: sync.OnceValue(rdsroots.Pool)}
 	if opts.Host != "" {
 		b.server = address{network: dialled(server.network, opts.Host), host: opts.Host, port: opts.Port}

@@ -36,7 +36,7 @@ func (w *wire) dial(cfg *mysql.Config, server address) bool {
 		if !server.isTCP() && server.network != "unix" {
 			return false
 		}
-		inner = new(net.Dialer).DialContext
+		inner = dialNetwork
 	}
 	cfg.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if w.wait > 0 {
@@ -60,11 +60,14 @@ func (w *wire) dial(cfg *mysql.Config, server address) bool {
 		w.Conn = conn
 		return w, nil
 	}
-	if cfg.Logger == nil {
-		cfg.Logger = mysql.NewConfig().Logger
-	}
-	cfg.Logger = quiet{cfg.Logger}
 	return true
+}
+
+// dialer has no settings of its own, as the driver's: the time of a login is bounded as a whole.
+var dialer net.Dialer
+
+func dialNetwork(ctx context.Context, network, addr string) (net.Conn, error) {
+	return dialer.DialContext(ctx, network, addr)
 }
 
 // Read implements [net.Conn].
