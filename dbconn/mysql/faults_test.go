@@ -806,13 +806,17 @@ func troubles(kind mysqlserver.Kind) []trouble {
 		{name: "host blocked", from: "127.0.0.2", mariadb: 1129, mysql: 1129, prepare: func(t *testing.T, srv *mysqlserver.Server, _ string) func() {
 			t.Helper()
 			limit := set(t, srv, "max_connect_errors", 1)
-			for range 3 {
+			// The server counts a connection that breaks off some time after that.
+			for blocked := false; !blocked; {
 				conn, err := from("127.0.0.2")(t.Context(), "tcp", addressOf(srv))
 				if err != nil {
 					t.Fatal(err)
 				}
-				_, _ = conn.Read(make([]byte, 1))
+				first := make([]byte, 5) // of an error packet the last one is 0xff
+				_, _ = io.ReadFull(conn, first)
 				_ = conn.Close()
+				blocked = first[4] == 0xff
+				time.Sleep(5 * time.Millisecond)
 			}
 			return func() {
 				limit()
