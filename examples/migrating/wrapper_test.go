@@ -13,7 +13,7 @@ import (
 )
 
 func Example_wrapperAfter() {
-	cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion("eu-central-1"))
+	cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion("us-east-1"))
 	if err != nil {
 		log.Fatal(err)
 	}
