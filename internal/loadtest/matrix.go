@@ -186,11 +186,17 @@ func (r *run) turn(t *testing.T, user int) {
 	version := Pend(t, r.secret, r.Document(r.names[user], password))
 	r.trace.Change(r.versions[user])
 	r.versions[user] = version
+	polls := r.trace.Stats.Polls.Load()
 	r.load.Rush()
 	if err := r.Server.SetPassword(t.Context(), r.names[user], password); err != nil {
 		t.Fatal(err)
 	}
 	wait(t, r.window)
+	if r.waits() && r.window > 0 {
+		// On a busy machine the window may be over before the first who is refused has
+		// tried what there is: it lasts until somebody waits for its end.
+		Eventually(t, "somebody to wait for the end of the rotation", func() bool { return r.trace.Stats.Polls.Load() > polls })
+	}
 	Promote(t, r.secret, version)
 	if r.users == 1 {
 		Eventually(t, "a login with the new password", func() bool { return r.trace.Proven() == version })
@@ -236,9 +242,6 @@ func (r *run) check(t *testing.T) {
 		t.Error("no login was refused: the test has proved nothing")
 	}
 	polls := stats.Polls.Load()
-	if r.waits() && r.window > 0 && polls == 0 {
-		t.Error("nobody has waited for the end of a rotation: the test has proved nothing")
-	}
 	if !r.waits() && polls != 0 {
 		t.Errorf("%d callers have waited for the end of a rotation, whose version they may read", polls)
 	}
