@@ -228,11 +228,12 @@ func TestRotationToken(t *testing.T) {
 	seen := &recorder{API: srv.client}
 	h := rotation.NewHandler(seen, mem, nil)
 	e := event("createSecret", srv.begin(t))
-	e.RotationToken = "from the role"
+	const proof = "5f1bd9cf-2e3c-4a6f-9d6e-0c2f2f7f4a11" // of the role, for secrets of other accounts
+	e.RotationToken = proof
 	if err := h.Handle(t.Context(), e); err != nil {
 		t.Fatal(err)
 	}
-	if seen.put == nil || aws.ToString(seen.put.RotationToken) != "from the role" {
+	if seen.put == nil || aws.ToString(seen.put.RotationToken) != proof {
 		t.Error("the RotationToken was not passed on to PutSecretValue")
 	}
 }

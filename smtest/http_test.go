@@ -97,6 +97,7 @@ func TestErrorAnswers(t *testing.T) {
 		{"UpdateSecretVersionStage", `{"SecretId":"s","VersionStage":"` + strings.Repeat("x", 257) + `"}`, tooLong("versionStages", 256)},
 		{"PutSecretValue", `{"SecretId":"s","SecretString":"x",` + token + `,"VersionStages":["a"` + strings.Repeat(`,"a"`, 20) + `]}`, tooLong("versionStages", 20)},
 		{"PutSecretValue", `{"SecretId":"s","SecretString":"x",` + token + `,"RotationToken":"` + strings.Repeat("x", 257) + `"}`, tooLong("rotationToken", 256)},
+		{"PutSecretValue", `{"SecretId":"s","SecretString":"x",` + token + `,"RotationToken":"short"}`, strings.Replace(tooLong("rotationToken", 36), "less", "greater", 1)},
 		{"CreateSecret", `{"Name":"` + strings.Repeat("x", 513) + `",` + token + `}`, tooLong("name", 512)},
 		{"CreateSecret", `{"Name":"new","Description":"` + strings.Repeat("x", 2049) + `",` + token + `}`, tooLong("description", 2048)},
 		{"RotateSecret", `{"SecretId":"s","RotationLambdaARN":"` + strings.Repeat("x", 2049) + `",` + token + `}`, tooLong("rotationLambdaARN", 2048)},

@@ -196,9 +196,10 @@ func putSecretValue(req *request, in putSecretValueInput) (putSecretValueOutput,
 	if err := checkToken(in.ClientRequestToken, codeInvalidRequest); err != nil {
 		return putSecretValueOutput{}, err
 	}
-	// Nobody looks at the token, so one shorter than the service's 36 characters passes.
-	if err := checkLength("rotationToken", in.RotationToken, 0, 256); err != nil {
-		return putSecretValueOutput{}, err
+	if in.RotationToken != "" {
+		if err := checkLength("rotationToken", in.RotationToken, 36, 256); err != nil {
+			return putSecretValueOutput{}, err
+		}
 	}
 	val, err := newPayload(in.SecretString, in.SecretBinary)
 	if err != nil {
