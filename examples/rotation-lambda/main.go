@@ -1,6 +1,6 @@
 // Command rotation-lambda is the function that Secrets Manager calls to rotate
-// the password of a PostgreSQL user, as it is deployed: template.yaml has its
-// role, its network and its schedule.
+// the password of a PostgreSQL user, or of two in turn if there is a superuser's secret,
+// as it is deployed: template.yaml has its role, its network and its schedule.
 //
 //	GOOS=linux GOARCH=arm64 CGO_ENABLED=0 go build -tags lambda.norpc -o build/bootstrap .
 //	sam deploy --guided
@@ -25,7 +25,11 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	h := rotation.NewHandler(secretsmanager.NewFromConfig(cfg), postgres.NewTarget(nil), &rotation.Options{
+	var opts postgres.Options
+	if superuser := os.Getenv("SUPERUSER_SECRET_ARN"); superuser != "" {
+		opts.Strategy, opts.Superuser = postgres.AlternatingUsers, superuser
+	}
+	h := rotation.NewHandler(secretsmanager.NewFromConfig(cfg), postgres.NewTarget(&opts), &rotation.Options{
 		Logger: slog.New(slog.NewJSONHandler(os.Stderr, nil)), // a line for each step; never a value
 	})
 	// The handler keeps nothing between its calls: a step may run in another

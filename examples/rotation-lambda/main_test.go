@@ -68,13 +68,16 @@ func run(m *testing.M) (int, error) {
 type deployment struct {
 	sm       *smtest.Server
 	secretID string // its ARN
-	user     string
+	database string
+	user     string // who AWSCURRENT is
 	function *lambdaapi.Function
 }
 
-func deploy(t *testing.T, user, key string) *deployment {
+// deploy deploys the function for a secret with a user of its own. With a key the secret
+// is encrypted under it; with a superuser, two users alternate.
+func deploy(t *testing.T, user, key string, superuser bool) *deployment {
 	t.Helper()
-	d := &deployment{sm: smtest.New(nil), user: user}
+	d := &deployment{sm: smtest.New(nil), database: user, user: user}
 	t.Cleanup(d.sm.Close)
 	password := "first-p4ssword-of-" + user
 	if err := pg.CreateUser(t.Context(), user, password); err != nil {
@@ -90,16 +93,21 @@ func deploy(t *testing.T, user, key string) *deployment {
 	if key != "" {
 		d.sm.AddKey(smtest.Key{ARN: key})
 	}
+	var admin string
+	if superuser {
+		admin = d.admin(t)
+	}
 	d.sm.AddCaller(smtest.Caller{
 		ARN:         "arn:aws:sts::123456789012:assumed-role/rotation/rotation",
 		AccessKeyID: accessKeyID,
-		Policies:    policyDocuments(t, d.secretID, key),
+		Policies:    policyDocuments(t, d.secretID, key, admin),
 	})
 	server := httptest.NewServer(d.sm)
 	t.Cleanup(server.Close)
 	d.function, err = lambdaapi.Start(t.Context(), &lambdaapi.Options{Binary: binary, Env: map[string]string{
 		"AWS_ENDPOINT_URL_SECRETS_MANAGER": server.URL,
 		"AWS_ACCESS_KEY_ID":                accessKeyID,
+		"SUPERUSER_SECRET_ARN":             admin,
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -110,6 +118,25 @@ func deploy(t *testing.T, user, key string) *deployment {
 		return err
 	})
 	return d
+}
+
+// admin makes the secret of the server's superuser, and returns its ARN.
+func (d *deployment) admin(t *testing.T) string {
+	t.Helper()
+	cfg := pg.ConnConfig()
+	value, err := json.Marshal(map[string]any{
+		"engine": "postgres", "host": pg.Host(), "port": pg.Port(), "username": cfg.User, "password": cfg.Password,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := d.sm.Client().CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{
+		Name: aws.String("admin"), SecretString: aws.String(string(value)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return *out.ARN
 }
 
 func some(s string) *string {
@@ -123,7 +150,7 @@ func some(s string) *string {
 func (d *deployment) value(t *testing.T, password string) string {
 	t.Helper()
 	value, err := json.Marshal(map[string]any{
-		"engine": "postgres", "host": pg.Host(), "port": pg.Port(), "dbname": d.user, "username": d.user, "password": password,
+		"engine": "postgres", "host": pg.Host(), "port": pg.Port(), "dbname": d.database, "username": d.user, "password": password,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -166,7 +193,7 @@ func (d *deployment) rotate(t *testing.T) error {
 func (d *deployment) login(t *testing.T, password string) error {
 	t.Helper()
 	cfg := pg.ConnConfig()
-	cfg.User, cfg.Password, cfg.Database = d.user, password, d.user
+	cfg.User, cfg.Password, cfg.Database = d.user, password, d.database
 	conn, err := pgx.ConnectConfig(t.Context(), cfg)
 	if err != nil {
 		return err
@@ -189,7 +216,7 @@ func (d *deployment) shows(t *testing.T, passwords ...string) {
 func TestRotation(t *testing.T) {
 	for user, key := range map[string]string{"plain": "", "encrypted": exampleKey} {
 		t.Run(user, func(t *testing.T) {
-			d := deploy(t, user, key)
+			d := deploy(t, user, key, false)
 			for range 2 {
 				before := d.password(t, "AWSCURRENT")
 				if err := d.rotate(t); err != nil {
@@ -211,6 +238,26 @@ func TestRotation(t *testing.T) {
 				t.Errorf("%d steps in the log of two rotations:\n%s", got, d.function.Log())
 			}
 		})
+	}
+}
+
+// With a superuser's secret two users take turns, so that the credential of before goes on.
+func TestAlternatingUsers(t *testing.T) {
+	d := deploy(t, "turns", "", true)
+	for _, want := range []string{"turns_clone", "turns"} {
+		before, first := d.user, d.password(t, "AWSCURRENT")
+		if err := d.rotate(t); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.login(t, first); err != nil {
+			t.Errorf("the credential of %s, which is AWSPREVIOUS now: %v", before, err)
+		}
+		d.user = want
+		after := d.password(t, "AWSCURRENT")
+		if err := d.login(t, after); err != nil {
+			t.Errorf("the new credential: %v", err)
+		}
+		d.shows(t, first, after, pg.ConnConfig().Password)
 	}
 }
 
@@ -242,7 +289,7 @@ func TestFailure(t *testing.T) {
 		}, "setSecret", pg.Host()},
 	} {
 		t.Run(test.user, func(t *testing.T) {
-			d := deploy(t, test.user, "")
+			d := deploy(t, test.user, "", false)
 			first := d.password(t, "AWSCURRENT")
 			repair := test.fail(t, d)
 			err := d.rotate(t)
@@ -287,7 +334,7 @@ func set(t *testing.T, d *deployment, password string) {
 
 // What is no event of a rotation is refused, and changes nothing.
 func TestOtherEvents(t *testing.T) {
-	d := deploy(t, "other", "")
+	d := deploy(t, "other", "", false)
 	for _, event := range []string{
 		`{}`,
 		`{"Step":"dropSecret","SecretId":"` + d.secretID + `","ClientRequestToken":"00000000-0000-0000-0000-000000000000"}`,

@@ -16,13 +16,14 @@ import (
 
 const (
 	exampleSecret = "arn:aws:secretsmanager:us-east-1:123456789012:secret:prod/db-AbCdEf"
+	exampleAdmin  = "arn:aws:secretsmanager:us-east-1:123456789012:secret:admin-GhIjKl"
 	exampleKey    = "arn:aws:kms:us-east-1:123456789012:key/11111111-2222-3333-4444-555555555555"
 )
 
-// parameters are those of a deployment; key may be empty.
-func parameters(secret, key string) map[string]any {
+// parameters are those of a deployment; key and superuser may be empty.
+func parameters(secret, key, superuser string) map[string]any {
 	return map[string]any{
-		"SecretArn": secret, "KmsKeyArn": key,
+		"SecretArn": secret, "KmsKeyArn": key, "SuperuserSecretArn": superuser,
 		"SubnetIds": []any{"subnet-1", "subnet-2"}, "SecurityGroupIds": []any{"sg-1"},
 	}
 }
@@ -38,8 +39,10 @@ func readTemplate(t *testing.T) []byte {
 
 func TestTemplate(t *testing.T) {
 	for _, key := range []string{"", exampleKey} {
-		if err := check(readTemplate(t), key); err != nil {
-			t.Errorf("with the key %q:\n%v", key, err)
+		for _, superuser := range []string{"", exampleAdmin} {
+			if err := check(readTemplate(t), key, superuser); err != nil {
+				t.Errorf("with the key %q and the superuser %q:\n%v", key, superuser, err)
+			}
 		}
 	}
 }
@@ -56,7 +59,7 @@ func TestTemplateSchedule(t *testing.T) {
 		}
 		source.WriteString(line)
 	}
-	err := check([]byte(source.String()), "")
+	err := check([]byte(source.String()), "", "")
 	if err == nil || err.Error() != "nothing refers to RotateAfterDays" {
 		t.Errorf("check: %v", err)
 	}
@@ -76,6 +79,8 @@ func TestTemplateMistakes(t *testing.T) {
 		{"AWS::SecretsManager::RotationSchedule", "AWS::SecretsManager::Schedule", "AWS::SecretsManager::Schedule"},
 		{"Description: Private", "Note: Private", "SubnetIds has Note"},
 		{"secretsmanager:PutSecretValue", "secretsmanager:PutSecret", "secretsmanager:PutSecret is not"},
+		{"Variables:", "Values:", "Environment has Values"},
+		{"Resource: !Ref SuperuserSecretArn", `Resource: "*"`, "secretsmanager:GetSecretValue on *"},
 		{"kms:Decrypt", "kms:Decipher", "kms:Decipher is not"},
 		{"provided.al2023", "go1.x", "Runtime"},
 		{"Handler: bootstrap", "Handler: main", "Handler"},
@@ -91,7 +96,7 @@ func TestTemplateMistakes(t *testing.T) {
 			t.Errorf("the template has no %q", test.old)
 			continue
 		}
-		err := check([]byte(strings.Replace(source, test.old, test.new, 1)), exampleKey)
+		err := check([]byte(strings.Replace(source, test.old, test.new, 1)), exampleKey, exampleAdmin)
 		if err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%q in the place of %q: %v; want an error about %q", test.new, test.old, err, test.want)
 		}
@@ -99,15 +104,15 @@ func TestTemplateMistakes(t *testing.T) {
 }
 
 // check resolves a template and reports what is wrong with it.
-func check(source []byte, key string) error {
-	s, err := newStack(source, parameters(exampleSecret, key))
+func check(source []byte, key, superuser string) error {
+	s, err := newStack(source, parameters(exampleSecret, key, superuser))
 	if err != nil {
 		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.resources)) {
 		s.checkResource(name)
 	}
-	actions := s.checkPolicy(key)
+	actions := s.checkPolicy(key, superuser)
 	for _, action := range actions {
 		if !isAction(action) {
 			s.fail("%s is not an action of Secrets Manager or KMS", action)
@@ -121,10 +126,11 @@ func check(source []byte, key string) error {
 // Template Reference".
 var properties = map[string][]string{
 	"AWS::Serverless::Function": {
-		"CodeUri", "Handler", "Runtime", "Architectures", "MemorySize", "Timeout", "VpcConfig", "Policies",
+		"CodeUri", "Handler", "Runtime", "Architectures", "MemorySize", "Timeout", "Environment", "VpcConfig", "Policies",
 	},
 	"AWS::Lambda::Permission":               {"Action", "FunctionName", "Principal", "SourceAccount"},
 	"AWS::SecretsManager::RotationSchedule": {"SecretId", "RotationLambdaARN", "RotateImmediatelyOnUpdate", "RotationRules"},
+	"Environment":                           {"Variables"},
 	"VpcConfig":                             {"SubnetIds", "SecurityGroupIds"},
 	"RotationRules":                         {"AutomaticallyAfterDays", "ScheduleExpression", "Duration"},
 }
@@ -159,8 +165,10 @@ func (s *stack) checkResource(name string) {
 			s.fail("%s: %s is %v, want %v", name, property, values[property], want)
 		}
 	}
-	if config, ok := values["VpcConfig"].(map[string]any); ok {
-		s.onlyKnown("VpcConfig", config, properties["VpcConfig"]...)
+	for _, property := range []string{"Environment", "VpcConfig"} {
+		if members, ok := values[property].(map[string]any); ok {
+			s.onlyKnown(property, members, properties[property]...)
+		}
 	}
 	if timeout, ok := values["Timeout"].(int); ok && timeout < 30 {
 		s.fail("%s: Timeout is %d s, less than connecting twice and waiting for Secrets Manager to settle", name, timeout)
@@ -176,9 +184,9 @@ func (s *stack) checkResource(name string) {
 	}
 }
 
-// checkPolicy checks that the policy is about the secret and its key alone, and
-// returns the actions that it allows.
-func (s *stack) checkPolicy(key string) []string {
+// checkPolicy checks that the policy is about the secret, its key and the reading of
+// the superuser's secret alone, and returns the actions that it allows.
+func (s *stack) checkPolicy(key, superuser string) []string {
 	var actions []string
 	for _, statement := range s.statements() {
 		var of []string
@@ -197,6 +205,8 @@ func (s *stack) checkPolicy(key string) []string {
 				want = "*"
 			case strings.HasPrefix(action, "kms:"):
 				want = key
+			case action == "secretsmanager:GetSecretValue" && len(of) == 1:
+				want = superuser
 			}
 			if statement["Effect"] != "Allow" || statement["Resource"] != want {
 				s.fail("%v %s on %v, want Allow on %s", statement["Effect"], action, statement["Resource"], want)
@@ -254,9 +264,9 @@ func isAction(action string) bool {
 }
 
 // policyDocuments returns the policies of a deployment as JSON.
-func policyDocuments(t *testing.T, secret, key string) []string {
+func policyDocuments(t *testing.T, secret, key, superuser string) []string {
 	t.Helper()
-	s, err := newStack(readTemplate(t), parameters(secret, key))
+	s, err := newStack(readTemplate(t), parameters(secret, key, superuser))
 	if err != nil {
 		t.Fatal(err)
 	}
