@@ -13,9 +13,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
 	"github.com/keyturn/keyturn/examples/internal/testbed"
+	"github.com/keyturn/keyturn/internal/mysqlserver"
 )
 
 // What the document takes for granted.
@@ -24,7 +26,10 @@ var (
 	sm  *secretsmanager.Client
 )
 
-var bed *testbed.Bed
+var (
+	bed   *testbed.Bed
+	maria *mysqlserver.Server
+)
 
 func TestMain(m *testing.M) {
 	var err error
@@ -32,12 +37,21 @@ func TestMain(m *testing.M) {
 		log.Fatal(err)
 	}
 	defer bed.Stop()
+	if maria, err = mysqlserver.Start(ctx, &mysqlserver.Options{Kind: mysqlserver.MariaDB}); err != nil {
+		log.Fatal(err)
+	}
+	defer func() { _ = maria.Stop() }()
+	if err := maria.CreateUser(ctx, "app", "p4ssword"); err != nil {
+		log.Fatal(err)
+	}
+	bed.SM.Put("prod/mysql", `{"engine":"mariadb","username":"app","password":"p4ssword"}`)
 	bed.SM.Put("prod/api-key", "0123456789abcdef")
 	sm = bed.SM.Client()
 	server := httptest.NewServer(bed.SM)
 	defer server.Close()
 	for name, value := range map[string]string{
 		"DATABASE_DSN":                     fmt.Sprintf("host=%s port=%d dbname=app sslmode=disable", bed.PG.Host(), bed.PG.Port()),
+		"MYSQL_DSN":                        fmt.Sprintf("tcp(%s:%d)/", maria.Host(), maria.Port()),
 		"AWS_ENDPOINT_URL_SECRETS_MANAGER": server.URL,
 		"AWS_ACCESS_KEY_ID":                "AKIDEXAMPLE",
 		"AWS_SECRET_ACCESS_KEY":            "example",
@@ -110,6 +124,34 @@ func TestWindow(t *testing.T) {
 		if out := output(t, example); out != "<nil>\n" {
 			t.Errorf("%s: %s", name, out)
 		}
+	}
+}
+
+// The same with MySQL.
+func TestMySQLWindow(t *testing.T) {
+	const user = "app"
+	password := rand.Text()
+	_, err := sm.PutSecretValue(ctx, &secretsmanager.PutSecretValueInput{
+		SecretId:      aws.String("prod/mysql"),
+		SecretString:  aws.String(fmt.Sprintf(`{"engine":"mariadb","username":%q,"password":%q}`, user, password)),
+		VersionStages: []string{"AWSPENDING"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := maria.SetPassword(ctx, user, password); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := maria.SetPassword(ctx, user, "p4ssword"); err != nil {
+			t.Error(err)
+		}
+	}()
+	if out := output(t, Example_mysqlBefore); !strings.Contains(out, "Error 1045") {
+		t.Errorf("with the hook: %s", out)
+	}
+	if out := output(t, Example_mysqlAfter); out != "<nil>\n" {
+		t.Errorf("OpenDB: %s", out)
 	}
 }
 
