@@ -186,7 +186,7 @@ func TestEviction(t *testing.T) {
 		t.Errorf("%d entries and %d evictions after %d insertions, want %d and %d", stats.Entries, stats.Evictions, entries+more, entries, more)
 	}
 	for range 10 {
-		for id := range f.cache.Keys() {
+		for id := range f.cache.Statuses() {
 			if _, err := f.cache.Get(t.Context(), strings.Clone(id)); err != nil {
 				t.Fatal(err)
 			}

@@ -84,7 +84,7 @@ func TestNameAnswersForItsARNAfterEviction(t *testing.T) {
 				wantText(t, c, id, valueOf(id))
 				wantText(t, c, id, valueOf(id)) // what is read but once goes first
 			}
-			for id := range c.Keys() {
+			for id := range c.Statuses() {
 				if id == "prod/db" || id == arn {
 					t.Fatalf("%q was not evicted", id)
 				}
@@ -822,7 +822,7 @@ func TestHandleAfterEviction(t *testing.T) {
 						wantText(t, c, other, valueOf(other))
 						wantText(t, c, other, valueOf(other)) // what is read but once goes first
 					}
-					for held := range c.Keys() {
+					for held := range c.Statuses() {
 						if held == id {
 							t.Fatalf("%q was not evicted", id)
 						}

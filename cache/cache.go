@@ -3,7 +3,6 @@ package cache
 import (
 	"context"
 	"errors"
-	"iter"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -160,26 +159,6 @@ func (c *Cache) Invalidate(secretID string) {
 	}
 	for _, e := range unknown {
 		e.shun(ids) // a call that is under way may be for this secret
-	}
-}
-
-// Keys returns the IDs of the secrets of which a version is held, each once, as
-// they were asked for, in no particular order.
-func (c *Cache) Keys() iter.Seq[string] {
-	return func(yield func(string) bool) {
-		c.mu.Lock()
-		ids := make(map[string]bool)
-		for _, e := range c.ring {
-			if o := e.last.Load(); o != nil && o.secret != nil {
-				ids[e.key.id] = true
-			}
-		}
-		c.mu.Unlock()
-		for id := range ids {
-			if !yield(id) {
-				return
-			}
-		}
 	}
 }
 

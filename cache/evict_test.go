@@ -157,7 +157,7 @@ func TestReadersBesideWriters(t *testing.T) {
 					}
 					if i%50 == 0 {
 						c.Invalidate(fmt.Sprint("s", n))
-						for range c.Keys() {
+						for range c.Statuses() {
 							break
 						}
 					}

@@ -3,7 +3,6 @@ package cache
 import (
 	"context"
 	"sync/atomic"
-	"time"
 )
 
 // A Handle is one secret of a [Cache], found once: a read through it costs a look
@@ -70,38 +69,4 @@ func (h *Handle) Peek() (*Secret, bool) {
 		e.refreshBehind(e.cache.done, o)
 	}
 	return o.secret, true
-}
-
-// A Status is what is known of a secret at a moment.
-type Status struct {
-	State     State         // what a read would come to
-	VersionID string        // of the version held, empty if none is
-	Age       time.Duration // since the start of the call that read it
-	Err       error         // of the last call, if it failed: an [*Error]
-	Failures  int           // how many calls in a row have failed
-}
-
-// Status returns what is known of the secret now. It never waits and starts
-// nothing. A program is healthy as long as State is not [Dead].
-func (h *Handle) Status() Status {
-	e := h.entry.Load()
-	if e.last.Load() == nil {
-		e = h.found()
-	}
-	o := e.last.Load()
-	status := Status{State: e.state(o)}
-	if e.cache.closed.Load() {
-		status.State, status.Err = Dead, ErrClosed
-		return status
-	}
-	if o == nil {
-		return status
-	}
-	if o.secret != nil {
-		status.VersionID, status.Age = o.secret.versionID, e.cache.clock.Since(o.secret.fetched)
-	}
-	if o.fail != nil {
-		status.Err, status.Failures = e.named(o.fail.err), o.fail.count
-	}
-	return status
 }
