@@ -605,7 +605,8 @@ func TestSecretMadeAgainUnderALabel(t *testing.T) {
 
 // What a deleted secret's readers get names the ID that each of them gave.
 func TestErrorsNameTheIDAsGiven(t *testing.T) {
-	for _, fault := range []*smtest.Error{smtest.AccessDenied, smtest.InternalServiceError} {
+	denied := &smtest.Error{Code: "AccessDeniedException", Message: "No."} // the remedy names the ID, then
+	for _, fault := range []*smtest.Error{denied, smtest.InternalServiceError} {
 		named(t, &cache.Options{MaxStale: -1, MinRefresh: -1}, func(t *testing.T, srv *smtest.Server, c *cache.Cache, arn string) {
 			get(t, c, "v1")
 			wantText(t, c, arn, "v1")
@@ -636,6 +637,9 @@ func TestErrorsNameTheIDAsGiven(t *testing.T) {
 					}
 					if failed.SecretID != id || !strings.Contains(failed.Error(), fmt.Sprintf("secret %q", id)) {
 						t.Errorf("%s of %q: the error names %q", name, id, failed.SecretID)
+					}
+					if fault == denied && name != "canceled" && !strings.Contains(failed.Remedy, " on "+id+" in ") {
+						t.Errorf("%s of %q: the remedy is %q", name, id, failed.Remedy)
 					}
 				}
 			}

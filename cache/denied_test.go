@@ -119,7 +119,10 @@ func checkDenied(t *testing.T, message string, f func(t *testing.T, text, advice
 			if !ok || !strings.HasSuffix(advice, ")") {
 				t.Fatalf("%q does not begin with what the service said", text)
 			}
-			f(t, text, strings.TrimSuffix(advice, ")"))
+			if advice = strings.TrimSuffix(advice, ")"); failed.Remedy != advice {
+				t.Errorf("Remedy is %q, and the text says %q", failed.Remedy, advice)
+			}
+			f(t, text, advice)
 			// The SDK's error is in it for who wants to know more.
 			if api, ok := errors.AsType[smithy.APIError](err); !ok || api.ErrorMessage() != message {
 				t.Errorf("errors.As finds no APIError of it in %v", err)

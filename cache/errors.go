@@ -30,6 +30,10 @@ type Error struct {
 	Op        string // "get" or "refresh"
 	Transient bool   // trying again later may help, without anybody changing anything
 
+	// Remedy is what to do about it, if the service's answer tells: which policy
+	// to change, for example, and how. The text has it too.
+	Remedy string
+
 	// Began is the start of the call that failed; what the service did after
 	// it, the error says nothing of.
 	Began time.Time
@@ -44,16 +48,20 @@ func (e *Error) Error() string {
 	if e.VersionID != "" {
 		which = "version " + e.VersionID
 	}
-	text := fmt.Sprintf("cache: %s secret %q (%s): ", e.Op, e.SecretID, which)
+	return fmt.Sprintf("cache: %s secret %q (%s): %s", e.Op, e.SecretID, which, e.problem())
+}
+
+// problem is the text without the secret.
+func (e *Error) problem() string {
 	api, ok := serviceError(e.Err)
 	if !ok {
-		return text + e.Err.Error()
+		return fmt.Sprint(e.Err)
 	}
 	// The SDK's own text repeats the operation and the attempt's headers
 	// before it comes to the point.
-	text += api.ErrorCode() + ": " + api.ErrorMessage()
-	if advice := e.advice(api); advice != "" {
-		text += " (" + advice + ")"
+	text := api.ErrorCode() + ": " + api.ErrorMessage()
+	if e.Remedy != "" {
+		text += " (" + e.Remedy + ")"
 	}
 	return text
 }
@@ -70,11 +78,15 @@ func (e *Error) Is(target error) bool {
 	return ok && api.ErrorCode() == "ResourceNotFoundException"
 }
 
-// advice returns what to do about an error of the service, if anything is known.
-func (e *Error) advice(api smithy.APIError) string {
+// remedy returns what to do about an error of a read, if anything is known.
+func remedy(secretID string, err error) string {
+	api, ok := serviceError(err)
+	if !ok {
+		return ""
+	}
 	code := api.ErrorCode()
 	if code == "AccessDeniedException" {
-		return deniedAdvice(e.SecretID, api.ErrorMessage())
+		return deniedAdvice(secretID, api.ErrorMessage())
 	}
 	if code == "InvalidRequestException" && strings.Contains(api.ErrorMessage(), "default KMS service key") {
 		return "aws/secretsmanager is for its own account alone: have the owner give the secret a key of its own by UpdateSecret, " +
@@ -165,6 +177,9 @@ func serviceError(err error) (smithy.APIError, bool) {
 	if _, ok := errors.AsType[*rejection](err); ok {
 		return nil, false
 	}
+	if _, ok := errors.AsType[*interruption](err); ok {
+		return nil, false // it was the answer to an earlier call
+	}
 	if outer, ok := errors.AsType[*smithy.OperationError](err); ok {
 		if inner, ok := errors.AsType[*smithy.OperationError](outer.Err); ok && inner.ServiceID != outer.ServiceID {
 			return nil, false
@@ -191,7 +206,10 @@ func transient(err error) bool {
 
 // fail returns err as this entry's error.
 func (e *entry) fail(op op, began time.Time, err error) *Error {
-	failed := &Error{SecretID: e.key.id, VersionID: e.key.version, Op: string(op), Transient: transient(err), Began: began, Err: err}
+	failed := &Error{
+		SecretID: e.key.id, VersionID: e.key.version, Op: string(op),
+		Transient: transient(err), Remedy: remedy(e.key.id, err), Began: began, Err: err,
+	}
 	if e.key.version == "" {
 		failed.Stage = e.key.label()
 	}
@@ -206,9 +224,22 @@ func (e *entry) named(err error) error {
 		return err
 	}
 	renamed := *failed
-	renamed.SecretID = e.key.id
+	renamed.SecretID, renamed.Remedy = e.key.id, remedy(e.key.id, failed.Err)
 	return &renamed
 }
+
+// An interruption is the error of a reader whose context has ended, where the last
+// call had failed. What the service said then is most likely what the next call
+// meets, so the text has it; but nobody knows, and to programs it counts for no
+// denial.
+type interruption struct {
+	err  error  // the context's
+	last *Error // of the last call
+}
+
+func (i *interruption) Error() string { return i.err.Error() + "; the last call failed: " + i.last.problem() }
+
+func (i *interruption) Unwrap() []error { return []error{i.err, i.last.Err} }
 
 // sanitize returns err, or in its stead a text without the parts in which the
 // client keeps what the service sent: a body that could not be decoded is most

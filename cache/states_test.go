@@ -3,6 +3,7 @@ package cache_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -200,22 +201,28 @@ func TestEndedContextGetsWhatIsHeld(t *testing.T) {
 }
 
 // Nothing held, nothing answered: the error says both that the reader gave up and
-// what the service last said.
+// what the service last said. That was before: it is no verdict of now.
 func TestGaveUpSaysWhatFailed(t *testing.T) {
-	oneAttempt(t, nil, func(t *testing.T, srv *smtest.Server, c *cache.Cache) {
-		remove := srv.Inject(smtest.Fault{Err: smtest.Throttling})
-		_, first := c.Get(t.Context(), "prod/db")
-		remove()
-		time.Sleep(time.Second)
-		srv.Inject(smtest.Fault{Delay: time.Hour})
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		_, err := c.Get(ctx, "prod/db")
-		failed, ok := errors.AsType[*cache.Error](err)
-		if !ok || !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, errors.Unwrap(first)) || !failed.Transient {
-			t.Errorf("Get: %v, want the deadline and %v", err, first)
-		}
-	})
+	for _, fault := range []*smtest.Error{smtest.Throttling, smtest.AccessDenied, {Code: "ResourceNotFoundException", Message: "No."}} {
+		oneAttempt(t, nil, func(t *testing.T, srv *smtest.Server, c *cache.Cache) {
+			remove := srv.Inject(smtest.Fault{Err: fault})
+			_, first := c.Get(t.Context(), "prod/db")
+			remove()
+			time.Sleep(time.Minute)
+			srv.Inject(smtest.Fault{Delay: time.Hour})
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			_, err := c.Get(ctx, "prod/db")
+			failed, ok := errors.AsType[*cache.Error](err)
+			if !ok || !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, errors.Unwrap(first)) || !failed.Transient || errors.Is(err, cache.ErrNotFound) {
+				t.Errorf("%s: Get: %v, want the deadline and %v", fault.Code, err, first)
+			}
+			const name = `cache: get secret "prod/db" (AWSCURRENT): `
+			if want := name + "context deadline exceeded; the last call failed: " + strings.TrimPrefix(first.Error(), name); err.Error() != want {
+				t.Errorf("%s: Get: %v, want %s", fault.Code, err, want)
+			}
+		})
+	}
 }
 
 // A failure with nothing held is held itself, for a moment, so that a herd of

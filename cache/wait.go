@@ -166,12 +166,11 @@ func (e *entry) instead(ctx context.Context, w want) (*Secret, error) {
 	return nil, e.gaveUp(ctx, w.op)
 }
 
-// gaveUp returns the error of a reader whose context has ended. What the service
-// last said is a better answer than that, so it says both.
+// gaveUp returns the error of a reader whose context has ended.
 func (e *entry) gaveUp(ctx context.Context, op op) error {
 	err := ctx.Err()
 	if o := e.last.Load(); o != nil && o.fail != nil {
-		err = fmt.Errorf("%w (the last call failed: %w)", err, o.fail.err.Err)
+		err = &interruption{err, o.fail.err}
 	}
 	return e.fail(op, time.Now(), err)
 }
