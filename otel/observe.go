@@ -25,16 +25,16 @@ func Observe(c *cache.Cache, opts *Options) (stop func() error, err error) {
 	}
 	o := opts.withDefaults()
 	m := &maker{opts: o, meter: o.meter()}
-	m.add("keyturn.cache.calls", "{call}", "Calls of GetSecretValue and BatchGetSecretValue.",
-		func() uint64 { return c.Stats().Calls }, semconv.RPCMethod("GetSecretValue"))
-	m.add("keyturn.cache.calls", "{call}", "Calls of GetSecretValue and BatchGetSecretValue.",
-		func() uint64 { return c.Stats().BatchCalls }, semconv.RPCMethod("BatchGetSecretValue"))
-	m.add("keyturn.cache.failures", "{read}", "Reads from the service that failed.", func() uint64 { return c.Stats().Failures })
-	m.add("keyturn.cache.waits", "{read}", "Reads that waited for a call.", func() uint64 { return c.Stats().Waits })
-	m.add("keyturn.cache.stale_reads", "{read}", "Reads that returned a value beyond its TTL.", func() uint64 { return c.Stats().Stale })
-	m.add("keyturn.cache.changes", "{version}", "Versions that were replaced by another.", func() uint64 { return c.Stats().Changes })
-	m.add("keyturn.cache.rejections", "{version}", "Versions that Options.Validate rejected.", func() uint64 { return c.Stats().Rejections })
-	m.add("keyturn.cache.evictions", "{entry}", "Entries that went for want of room.", func() uint64 { return c.Stats().Evictions })
+	const calls = "Calls of GetSecretValue and BatchGetSecretValue."
+	totals := countsOf(m, c.Stats)
+	totals.add("keyturn.cache.calls", "{call}", calls, func(s cache.Stats) uint64 { return s.Calls }, semconv.RPCMethod("GetSecretValue"))
+	totals.add("keyturn.cache.calls", "{call}", calls, func(s cache.Stats) uint64 { return s.BatchCalls }, semconv.RPCMethod("BatchGetSecretValue"))
+	totals.add("keyturn.cache.failures", "{read}", "Reads from the service that failed.", func(s cache.Stats) uint64 { return s.Failures })
+	totals.add("keyturn.cache.waits", "{read}", "Reads that waited for a call.", func(s cache.Stats) uint64 { return s.Waits })
+	totals.add("keyturn.cache.stale_reads", "{read}", "Reads that returned a value beyond its TTL.", func(s cache.Stats) uint64 { return s.Stale })
+	totals.add("keyturn.cache.changes", "{version}", "Versions that were replaced by another.", func(s cache.Stats) uint64 { return s.Changes })
+	totals.add("keyturn.cache.rejections", "{version}", "Versions that Options.Validate rejected.", func(s cache.Stats) uint64 { return s.Rejections })
+	totals.add("keyturn.cache.evictions", "{entry}", "Entries that went for want of room.", func(s cache.Stats) uint64 { return s.Evictions })
 	m.entries(c)
 	m.secrets(c)
 	return m.register()
@@ -50,11 +50,12 @@ func ObserveRetry(stats *retry.Stats, opts *Options) (stop func() error, err err
 	o := opts.withDefaults()
 	m := &maker{opts: o, meter: o.meter()}
 	const logins = "Logins that have ended."
-	m.add("keyturn.retry.logins", "{login}", logins, stats.Accepted.Load, outcomeKey.String("accepted"))
-	m.add("keyturn.retry.logins", "{login}", logins, stats.Refused.Load, outcomeKey.String("refused"))
-	m.add("keyturn.retry.logins", "{login}", logins, stats.NoVerdict.Load, outcomeKey.String("no_verdict"))
-	m.add("keyturn.retry.waits", "{login}", "Logins that waited for the verdict on another.", stats.Waits.Load)
-	m.add("keyturn.retry.polls", "{wait}", "Waits for the end of a rotation, every version being refused.", stats.Polls.Load)
+	totals := countsOf(m, stats.Snapshot)
+	totals.add("keyturn.retry.logins", "{login}", logins, func(n retry.Counts) uint64 { return n.Accepted }, outcomeKey.String("accepted"))
+	totals.add("keyturn.retry.logins", "{login}", logins, func(n retry.Counts) uint64 { return n.Refused }, outcomeKey.String("refused"))
+	totals.add("keyturn.retry.logins", "{login}", logins, func(n retry.Counts) uint64 { return n.NoVerdict }, outcomeKey.String("no_verdict"))
+	totals.add("keyturn.retry.waits", "{login}", "Logins that waited for the verdict on another.", func(n retry.Counts) uint64 { return n.Waits })
+	totals.add("keyturn.retry.polls", "{wait}", "Waits for the end of a rotation, every version being refused.", func(n retry.Counts) uint64 { return n.Polls })
 	return m.register()
 }
 
@@ -75,13 +76,32 @@ func (m *maker) made(instrument metric.Observable, err error) {
 	m.instruments = append(m.instruments, instrument)
 }
 
-// add makes a counter, or adds a series to the one of that name.
-func (m *maker) add(name, unit, description string, value func() uint64, attrs ...attribute.KeyValue) {
-	counter, err := m.meter.Int64ObservableCounter(name, metric.WithUnit(unit), metric.WithDescription(description))
-	m.made(counter, err)
-	set := m.opts.set(attrs...)
+// counts are counters that are read together, once at each collection.
+type counts[T any] struct {
+	*maker
+
+	series []func(metric.Observer, T)
+}
+
+// countsOf makes one, for what read returns.
+func countsOf[T any](m *maker, read func() T) *counts[T] {
+	c := &counts[T]{maker: m}
 	m.observe = append(m.observe, func(o metric.Observer) {
-		o.ObserveInt64(counter, int64(value()), set) //nolint:gosec // No count comes near 1<<63.
+		now := read()
+		for _, observe := range c.series {
+			observe(o, now)
+		}
+	})
+	return c
+}
+
+// add makes a counter, or adds a series to the one of that name.
+func (c *counts[T]) add(name, unit, description string, of func(T) uint64, attrs ...attribute.KeyValue) {
+	counter, err := c.meter.Int64ObservableCounter(name, metric.WithUnit(unit), metric.WithDescription(description))
+	c.made(counter, err)
+	set := c.opts.set(attrs...)
+	c.series = append(c.series, func(o metric.Observer, now T) {
+		o.ObserveInt64(counter, int64(of(now)), set) //nolint:gosec // No count comes near 1<<63.
 	})
 }
 

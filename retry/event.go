@@ -2,7 +2,6 @@ package retry
 
 import (
 	"context"
-	"sync/atomic"
 	"time"
 
 	"github.com/keyturn/keyturn/cache"
@@ -31,39 +30,6 @@ type Event struct {
 	Stage     string // the staging label that the version was found under
 	Code      string // of Err, by Options.Code: an SQLSTATE, an error number
 	Err       error  // of Refused, Quarantined and LockedOut: the target's own
-}
-
-// Stats counts what happens. Its zero value is ready for use; give it to as many
-// Retriers as should be counted together.
-type Stats struct {
-	Logins      atomic.Uint64 // begun
-	Accepted    atomic.Uint64 // accepted
-	Refused     atomic.Uint64 // refused
-	NoVerdict   atomic.Uint64 // ended otherwise
-	Proven      atomic.Uint64 // versions proven
-	Quarantined atomic.Uint64 // quarantines begun
-	LockedOut   atomic.Uint64 // users locked out
-	Retired     atomic.Uint64 // connections retired
-	Waits       atomic.Uint64 // logins that waited for the verdict on another
-	Polls       atomic.Uint64 // walks that waited for the end of a rotation
-}
-
-// count adds one to what an event of that kind is counted as.
-func (s *Stats) count(kind EventKind) {
-	switch kind {
-	case Tried:
-		s.Logins.Add(1)
-	case Refused:
-		s.Refused.Add(1)
-	case Proven:
-		s.Proven.Add(1)
-	case Quarantined:
-		s.Quarantined.Add(1)
-	case LockedOut:
-		s.LockedOut.Add(1)
-	case Retired:
-		s.Retired.Add(1)
-	}
 }
 
 // Report counts an event and has Options.OnEvent hear of it, as for one of the
