@@ -18,7 +18,7 @@ import (
 
 // settings is a data source name without server, user and password: those are the
 // secret's. Without encrypt the driver would encrypt the login for whoever shows a
-// certificate. Amazon RDS's are verified with certificate=/path/of/its/bundle.pem.
+// certificate.
 const settings = "sqlserver://?encrypt=true&dial+timeout=10"
 
 // Open returns a pool that logs in with the credentials of the secret, whichever
@@ -47,6 +47,9 @@ func newDriver() (dbconn.Driver, error) {
 	if base.FailOverPartner != "" {
 		// The driver would try it after a refusal too: two logins for one.
 		return dbconn.Driver{}, errors.New("mssql: a failover partner is a server of its own; give it a connector of its own")
+	}
+	if base.TLSConfig != nil && base.TLSConfig.RootCAs == nil {
+		base.TLSConfig.RootCAs = dbconn.RDSRoots() // no certificate= is said
 	}
 	return dbconn.Driver{
 		Connector: func(credentials dbconn.Credentials) (driver.Connector, error) {
