@@ -61,10 +61,11 @@ func (at target) one() bool {
 	return at.address != "" || err == nil || strings.HasPrefix(at.endpoint.host, "/")
 }
 
-// NewSource returns a Source. Of d, Connector and Driver are not looked at. prove
-// makes a login and gives the connection back; it is called behind the logins when
-// a version wants to be proven, so that older connections can retire. NewSource
-// does no I/O. The error is about its parameters.
+// NewSource returns a Source. Of d, Connector, Addresses and Driver are not looked
+// at. prove makes a login and gives the connection back; it is called behind the
+// logins when a version wants to be proven, so that older connections can retire.
+// If it is nil none does, as with Options.KeepOld. NewSource does no I/O. The error
+// is about its parameters.
 func NewSource(c *cache.Cache, secretID string, d Driver, opts *Options, prove func(context.Context) error) (*Source, error) {
 	switch {
 	case c == nil:
@@ -242,13 +243,13 @@ func (src *Source) retrier(at target) *retry.Retrier {
 // reportRetired tells of a connection that has retired.
 func (src *Source) reportRetired(versionID string) {
 	src.mu.Lock()
-	var any *retry.Retrier
-	for _, r := range src.retriers {
-		any = r // nearly always the only one
+	var one *retry.Retrier
+	for _, one = range src.retriers { // nearly always the only one
+		break
 	}
 	src.mu.Unlock()
-	if any != nil {
-		any.Report(retry.Retired, versionID, "", nil)
+	if one != nil {
+		one.Report(retry.Retired, versionID, "", nil)
 	}
 }
 
