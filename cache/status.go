@@ -53,6 +53,27 @@ func (c *Cache) Statuses() iter.Seq2[string, Status] {
 	}
 }
 
+// Keys returns the IDs of the secrets of which a version is held, of whichever label,
+// each once, as they were asked for, in no particular order. It is what [Cache.Statuses]
+// is for AWSCURRENT alone, without the statuses.
+func (c *Cache) Keys() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		c.mu.Lock()
+		ids := make(map[string]bool)
+		for _, e := range c.ring {
+			if o := e.last.Load(); o != nil && o.secret != nil {
+				ids[e.key.id] = true
+			}
+		}
+		c.mu.Unlock()
+		for id := range ids {
+			if !yield(id) {
+				return
+			}
+		}
+	}
+}
+
 // status returns what the outcome says of the entry's secret.
 func (e *entry) status(o *outcome) Status {
 	status := Status{State: e.state(o)}

@@ -251,13 +251,19 @@ func TestInvalidateDuringAFlight(t *testing.T) {
 	})
 }
 
-func TestStats(t *testing.T) {
+func TestKeysAndStats(t *testing.T) {
 	oneAttempt(t, nil, func(t *testing.T, srv *smtest.Server, c *cache.Cache) {
 		srv.Put("prod/api", "key")
 		get(t, c, "v1")
 		_, _ = c.Get(t.Context(), "prod/none")
 		_, _ = c.GetStage(t.Context(), "prod/api", cache.Current)
 		_, _ = c.GetStage(t.Context(), "prod/api", cache.Pending)
+		if got := slices.Sorted(c.Keys()); fmt.Sprint(got) != "[prod/api prod/db]" {
+			t.Errorf("Keys = %v", got)
+		}
+		for range c.Keys() {
+			break // which must not panic
+		}
 		get(t, c, "v1")
 		time.Sleep(5 * time.Minute)
 		srv.Put("prod/db", "v2")
