@@ -47,8 +47,11 @@ type Proxy struct {
 	fault    func(n int) Fault
 	conns    map[net.Conn]bool
 	accepted int
-	sent     bytes.Buffer // by all clients
-	received int          // by all clients, bytes
+	sent     bytes.Buffer  // by all clients
+	forgets  bool          // what they send
+	received int           // by all clients, bytes
+	held     chan struct{} // closed when data may go on; nil: it may
+	lag      time.Duration
 	closed   bool
 }
 
@@ -112,11 +115,49 @@ func (p *Proxy) Drop() {
 	}
 }
 
+// Hold has nothing arrive any more, either way and on all connections, those that are
+// open included, until Release: as where packets are lost, of which what sent them does
+// not hear, and sends them again.
+func (p *Proxy) Hold() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.held == nil && !p.closed {
+		p.held = make(chan struct{})
+	}
+}
+
+// Release has arrive what [Proxy.Hold] holds back, and all that follows.
+func (p *Proxy) Release() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.held != nil {
+		close(p.held)
+		p.held = nil
+	}
+}
+
+// Lag keeps each piece of data back for d from now on, either way and on all
+// connections, those that are open included; zero ends that. It comes to [Fault.Delay].
+func (p *Proxy) Lag(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lag = d
+}
+
+// Forget has p keep no copy of what clients send: for one that runs for hours.
+func (p *Proxy) Forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.forgets = true
+	p.sent = bytes.Buffer{}
+}
+
 // Close ends the proxy and all of its connections.
 func (p *Proxy) Close() {
 	p.mu.Lock()
 	p.closed = true
 	p.mu.Unlock()
+	p.Release()
 	_ = p.listener.Close()
 	p.Drop()
 	p.wg.Wait()
@@ -201,13 +242,29 @@ func (p *Proxy) handle(client net.Conn, f Fault) {
 func (p *Proxy) toServer(b []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.sent.Write(b)
+	if !p.forgets {
+		p.sent.Write(b)
+	}
 }
 
 func (p *Proxy) fromServer(b []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.received += len(b)
+}
+
+// travel returns when data that has been read may arrive.
+func (p *Proxy) travel(delay time.Duration) {
+	p.mu.Lock()
+	held := p.held
+	delay += p.lag
+	p.mu.Unlock()
+	if held != nil {
+		<-held
+	}
+	if delay > 0 {
+		time.Sleep(delay)
+	}
 }
 
 // copy copies until an end, or a cut that resets. After one that does not it reads on
@@ -223,9 +280,7 @@ func (p *Proxy) copy(to io.Writer, from net.Conn, f *Fault, cut *Cut, record fun
 		}
 		total += n
 		if len(data) > 0 {
-			if f.Delay > 0 {
-				time.Sleep(f.Delay)
-			}
+			p.travel(f.Delay)
 			record(data)
 			if _, err := to.Write(data); err != nil {
 				return
