@@ -11,6 +11,7 @@ help:
 	@echo "make test    all tests, on real servers, with the race detector"
 	@echo "make fuzz    a minute of garbage for smtest's handler; make test has it too"
 	@echo "make matrix  every kind of rotation under load, for some minutes; make test has a few of each"
+	@echo "make soak    five minutes of load on real servers while everything around them breaks"
 	@echo "make check   formatting, vet, lint, tidy modules, links of the public packages"
 	@echo "make fix     what of that can be mended by a program"
 
@@ -18,6 +19,13 @@ help:
 demo:
 	@scripts/setup postgres
 	@cd examples && go run ./rotation $(ARGS)
+
+# Real servers, under load, while everything around them breaks: ARGS="-for 1h -seed 7".
+# RACE=-race looks for races too, and takes more memory than the run is to report.
+.PHONY: soak
+soak:
+	@scripts/setup postgres mariadb mysql $(if $(RACE),compiler)
+	@cd bench && CGO_ENABLED=$(if $(RACE),1,0) go run $(RACE) ./soak $(ARGS)
 
 .PHONY: test
 test:

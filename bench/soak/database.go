@@ -203,7 +203,7 @@ func startMySQL(ctx context.Context, kind mysqlserver.Kind) (engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	srv.Admin().SetMaxIdleConns(1)
+	srv.Admin().SetMaxIdleConns(-1) // one that a restart has cut fails to close
 	cfg := silent()
 	cfg.User, cfg.Passwd, cfg.Net, cfg.Addr = crowdUser, rand.Text(), "tcp", net.JoinHostPort(srv.Host(), strconv.Itoa(srv.Port()))
 	connector, err := godriver.NewConnector(cfg)

@@ -1,21 +1,18 @@
 package main
 
 import (
-	"context"
 	"database/sql/driver"
 	"errors"
 	"io"
 	"net"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	godriver "github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/keyturn/keyturn/cache"
-	"github.com/keyturn/keyturn/dbconn"
 	"github.com/keyturn/keyturn/retry"
 )
 
@@ -54,52 +51,80 @@ var excuses = map[symptom][]kind{
 	late:    {netHole, netRefuse, netReset, netSlow, dbRestart, dbCrowded},
 }
 
-// read says what symptom an error is. Everything that Keyturn can have said goes
-// first: its errors wrap the driver's.
+// read says what symptom an error is. What Keyturn has said goes before all else that
+// is in it.
 func read(err error) symptom {
-	if _, ok := errors.AsType[*retry.Error](err); ok || dbconn.IsRefused(err) {
+	if _, ok := errors.AsType[*retry.Error](err); ok {
 		return refused
 	}
 	if _, ok := errors.AsType[*cache.Error](err); ok || errors.Is(err, cache.ErrClosed) || errors.Is(err, cache.ErrNotFound) {
 		return unread
 	}
-	if own, ok := errors.AsType[*pgconn.PgError](err); ok {
-		switch own.Code {
-		case "57P01", "57P02", "57P03": // shut down, crashed, starting
-			return stopped
-		case "53300":
-			return crowded
+	return readTree(err)
+}
+
+func readTree(err error) symptom {
+	switch own := err.(type) { //nolint:errorlint // What wraps what is what tells.
+	case *pgconn.PgError:
+		return readPostgres(own.Code)
+	case *godriver.MySQLError:
+		return readMySQL(own.Number)
+	case net.Error:
+		if own.Timeout() {
+			return late
 		}
-		return unexplained
-	}
-	if own, ok := errors.AsType[*godriver.MySQLError](err); ok {
-		switch own.Number {
-		case 1053, 1927, 3169: // shutting down; MariaDB's and MySQL's word for a killed connection
-			return stopped
-		case 1040:
-			return crowded
-		case 1158, 1159, 1160, 1161: // what the server could not read or write
-			return broken
+		return broken
+	case interface{ Unwrap() []error }:
+		return last(own.Unwrap())
+	case interface{ Unwrap() error }:
+		if inner := own.Unwrap(); inner != nil {
+			return readTree(inner)
 		}
-		return unexplained
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		return late
-	}
-	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
-		return late
-	}
-	if _, ok := errors.AsType[net.Error](err); ok {
+	if slices.Contains([]error{io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, net.ErrClosed, driver.ErrBadConn, godriver.ErrInvalidConn}, err) ||
+		err.Error() == "conn closed" { // pgx has no value for it
 		return broken
 	}
-	if slices.ContainsFunc([]error{
-		io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, net.ErrClosed, driver.ErrBadConn, godriver.ErrInvalidConn,
-		syscall.ECONNRESET, syscall.ECONNREFUSED, syscall.EPIPE,
-	}, func(target error) bool { return errors.Is(err, target) }) {
-		return broken
+	return unexplained
+}
+
+// last returns the symptom of the last login, where there was more than one: a pgx pool
+// gives the errors of all that were made inside one connect. Those before it were
+// refused, and Keyturn has gone on to the next version.
+func last(errs []error) symptom {
+	all := make([]symptom, 0, len(errs))
+	for _, err := range errs {
+		if s := readTree(err); !strings.HasSuffix(err.Error(), "not tried again") {
+			all = append(all, s)
+		}
 	}
-	// pgx has no value for it.
-	if strings.HasSuffix(err.Error(), "conn closed") {
+	if len(all) == 0 {
+		return unexplained
+	}
+	return all[len(all)-1]
+}
+
+func readPostgres(code string) symptom {
+	switch code {
+	case "28P01", "28000":
+		return refused
+	case "57P01", "57P02", "57P03": // shut down, crashed, starting
+		return stopped
+	case "53300":
+		return crowded
+	}
+	return unexplained
+}
+
+func readMySQL(number uint16) symptom {
+	switch number {
+	case 1045:
+		return refused
+	case 1053, 1927, 3169: // shutting down; what MariaDB and MySQL call a connection that was killed
+		return stopped
+	case 1040:
+		return crowded
+	case 1158, 1159, 1160, 1161: // what the server could not read or write
 		return broken
 	}
 	return unexplained

@@ -69,6 +69,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	r, err := soakFor(ctx, s, progress)
 	if err != nil {
 		_, _ = fmt.Fprintf(stderr, "soak: %v\n", err)
+	}
+	if r == nil {
 		return exitFailed
 	}
 	if *asJSON {
@@ -78,7 +80,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	} else {
 		r.print(stdout)
 	}
-	if len(r.Faulty) > 0 {
+	if err != nil || len(r.Faulty) > 0 {
 		return exitFailed
 	}
 	return exitOK

@@ -15,6 +15,9 @@ import (
 // than at the start, whatever they have been through.
 const tolerance = 4 << 20
 
+// enough is how long a run is in which every secret is rotated.
+const enough = time.Minute
+
 // A report is how it was.
 type report struct {
 	Seed      uint64        `json:"seed"`
@@ -105,10 +108,13 @@ func (r *report) judge() {
 		if p.Ours > 0 {
 			r.blame("%s, %s: %d errors that the bare driver would not have given", p.Database, p.Name, p.Ours)
 		}
+		if p.Excused > 2*p.Control+50 {
+			r.blame("%s, %s: %d errors while there was a fault, and the bare driver had %d", p.Database, p.Name, p.Excused, p.Control)
+		}
 		if p.Failed > p.Allowed {
 			r.blame("%s, %s: %d failed logins, of %d that cannot be avoided", p.Database, p.Name, p.Failed, p.Allowed)
 		}
-		if p.Rotations == 0 {
+		if p.Rotations == 0 && r.Took >= enough {
 			r.blame("%s, %s: no rotation", p.Database, p.Name)
 		}
 	}

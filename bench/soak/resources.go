@@ -50,7 +50,7 @@ func resident() int64 {
 const (
 	// calm is for how long nothing may change before a look counts: longer than the
 	// lifetime of connections that nobody uses, and their pools' rounds.
-	calm = 4 * time.Second
+	calm = 2500 * time.Millisecond
 
 	// unrest is how long that may take.
 	unrest = time.Minute

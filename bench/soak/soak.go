@@ -20,8 +20,9 @@ const (
 	// time at all, which is not what a program in AWS sees.
 	latency = 5 * time.Millisecond
 
-	// warmUp is how long the load runs before the first fault.
-	warmUp = 3 * time.Second
+	// warmUp is how long the load runs at least, before the first look at what the
+	// program takes.
+	warmUp = 2 * time.Second
 
 	// aftermath is how long pools may take after the last fault to make some queries.
 	aftermath = 2 * time.Minute
@@ -167,13 +168,17 @@ func (s *soak) play(ctx context.Context) (*report, error) {
 func (s *soak) warm(ctx context.Context) error {
 	load := startLoad(s.pools, &s.faults, s.started)
 	defer load.end()
-	errs := make([]error, len(s.secrets))
+	errs := make([]error, len(s.secrets)+1)
 	var rotations sync.WaitGroup
 	for i, secret := range s.secrets {
-		rotations.Go(func() { errs[i] = secret.rotate(ctx, time.Second) })
+		rotations.Go(func() {
+			errs[i] = secret.rotate(ctx, time.Second)
+			secret.rotated, secret.failed = 0, 0 // what comes later is what counts
+		})
 	}
+	rotations.Go(func() { errs[len(s.secrets)] = sleep(ctx, warmUp) })
 	rotations.Wait()
-	return errors.Join(append(errs, sleep(ctx, warmUp))...)
+	return errors.Join(errs...)
 }
 
 // storm is the time of the faults.

@@ -98,7 +98,7 @@ var damages = []choice[namedDamage]{
 		_ = sleep(ctx, d)
 		return nil
 	}}},
-	{1, namedDamage{dbRestart, func(ctx context.Context, db *database, d time.Duration) error {
+	{2, namedDamage{dbRestart, func(ctx context.Context, db *database, d time.Duration) error {
 		return db.restart(ctx, d/2)
 	}}},
 	{2, namedDamage{dbCrowded, func(ctx context.Context, db *database, d time.Duration) error {
@@ -147,7 +147,7 @@ var troubles = []choice[trouble]{
 
 // trouble has the service in one trouble after the other, until ctx ends.
 func (s *soak) trouble(ctx context.Context, r *rand.Rand) error {
-	for sleep(ctx, span(r, time.Second, 8*time.Second)) == nil {
+	for sleep(ctx, span(r, time.Second/2, 5*time.Second)) == nil {
 		what, d := choose(r, troubles), span(r, shortest, longest)
 		if what.most > 0 {
 			d = min(d, what.most)
