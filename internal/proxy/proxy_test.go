@@ -95,3 +95,53 @@ func TestProxy(t *testing.T) {
 		t.Errorf("sent %q, received %d bytes, %d connections", sent, p.Received(), p.Accepted())
 	}
 }
+
+// What is held back on an open connection arrives later; what lags comes late.
+func TestOpenConnections(t *testing.T) {
+	p := echo(t)
+	p.Forget()
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", p.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	write := func() {
+		t.Helper()
+		if _, err := conn.Write([]byte("hello")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := func(limit time.Duration) error {
+		_ = conn.SetReadDeadline(time.Now().Add(limit))
+		_, err := io.ReadFull(conn, make([]byte, 5))
+		return err
+	}
+	write()
+	if err := read(time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	p.Hold()
+	p.Hold()
+	write()
+	if err := read(100 * time.Millisecond); err == nil {
+		t.Error("it arrives though it is held back")
+	}
+	p.Release()
+	p.Release()
+	if err := read(time.Minute); err != nil {
+		t.Errorf("it does not arrive after that: %v", err)
+	}
+	const lag = 50 * time.Millisecond
+	p.Lag(lag)
+	began := time.Now()
+	write()
+	if err := read(time.Minute); err != nil || time.Since(began) < 2*lag {
+		t.Errorf("there and back after %v: %v", time.Since(began), err)
+	}
+	if n := len(p.Sent()); n != 0 || p.Received() != 15 {
+		t.Errorf("%d bytes are remembered, %d received", n, p.Received())
+	}
+	p.Hold()
+	write()
+	p.Close() // does not wait for what is held back
+}
