@@ -81,8 +81,12 @@ func readTree(err error) symptom {
 			return readTree(inner)
 		}
 	}
-	if slices.Contains([]error{io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, net.ErrClosed, driver.ErrBadConn, godriver.ErrInvalidConn}, err) ||
-		err.Error() == "conn closed" { // pgx has no value for it
+	if slices.Contains([]error{io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, net.ErrClosed, driver.ErrBadConn, godriver.ErrInvalidConn}, err) {
+		return broken
+	}
+	// What pgx says of a connection that it has closed, and go-sql-driver of one on which
+	// it could write nothing, without a value that others could know it by.
+	if text := err.Error(); text == "conn closed" || text == "bad connection" {
 		return broken
 	}
 	return unexplained
@@ -130,21 +134,29 @@ func readMySQL(number uint16) symptom {
 	return unexplained
 }
 
-// judge says what a caller's error is: the symptom, and the fault that explains it. If
-// none does the error is ours.
-func (l *faultLog) judge(database string, err error, began, ended time.Time) (s symptom, excuse kind, excused bool) {
-	s = read(err)
+// A verdict is what the judge says of an error.
+type verdict struct {
+	symptom symptom
+	excuse  kind   // the fault that explains it; "": none does, and the error is ours
+	faults  []kind // that were on
+}
+
+// judge judges the error of a query.
+func (l *faultLog) judge(database string, err error, began, ended time.Time) verdict {
+	v := verdict{symptom: read(err)}
 	from := ended.Add(-memory)
 	if from.Before(began) {
 		from = began
 	}
 	var under time.Duration
 	for _, f := range l.between(database, from, ended, grace) {
-		if !slices.Contains(excuses[s], f.kind) {
+		v.faults = append(v.faults, f.kind)
+		if v.excuse != "" || !slices.Contains(excuses[v.symptom], f.kind) {
 			continue
 		}
-		if s != late {
-			return s, f.kind, true
+		if v.symptom != late {
+			v.excuse = f.kind
+			continue
 		}
 		// Whoever has run out of time must have lost the half of it to faults at least.
 		begin, end := f.begin, f.end
@@ -156,8 +168,8 @@ func (l *faultLog) judge(database string, err error, began, ended time.Time) (s 
 		}
 		under += max(0, end.Sub(begin))
 		if 2*under >= ended.Sub(from) {
-			return s, f.kind, true
+			v.excuse = f.kind
 		}
 	}
-	return s, "", false
+	return v
 }

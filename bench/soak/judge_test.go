@@ -46,6 +46,7 @@ func TestRead(t *testing.T) {
 		{"end of file", fmt.Errorf("read: %w", io.ErrUnexpectedEOF), broken},
 		{"driver.ErrBadConn", driver.ErrBadConn, broken},
 		{"mysql.ErrInvalidConn", godriver.ErrInvalidConn, broken},
+		{"go-sql-driver's own", fmt.Errorf("dbconn: logging in: %w", errors.New("bad connection")), broken},
 		{"refused, then reset", errors.Join(pgError("28000"), reset(), errors.New("dial error: not tried again")), broken},
 		{"refused, then refused", errors.Join(pgError("28000"), pgError("28P01"), errors.New("dial error: not tried again")), refused},
 		{"reset, then refused", errors.Join(reset(), pgError("28P01")), refused},
@@ -113,9 +114,9 @@ func TestJudge(t *testing.T) {
 				time.Sleep(test.lasts)
 				end()
 				time.Sleep(test.after)
-				s, excuse, ok := faults.judge("db", test.err, began, time.Now())
-				if ok != test.excused || ok && excuse != test.fault {
-					t.Errorf("excused: %t (%s), as %s", ok, excuse, s)
+				v := faults.judge("db", test.err, began, time.Now())
+				if want := map[bool]kind{true: test.fault}[test.excused]; v.excuse != want {
+					t.Errorf("%+v, want it excused by %q", v, want)
 				}
 			})
 		})
@@ -127,10 +128,10 @@ func TestJudgeUnderWay(t *testing.T) {
 	var faults faultLog
 	began := time.Now()
 	faults.begin("db", netReset)
-	if _, excuse, ok := faults.judge("db", reset(), began, time.Now()); !ok || excuse != netReset {
-		t.Errorf("excused: %t, by %q", ok, excuse)
+	if v := faults.judge("db", reset(), began, time.Now()); v.excuse != netReset {
+		t.Errorf("%+v", v)
 	}
-	if _, _, ok := faults.judge("db", reset(), began.Add(-time.Minute), began.Add(-time.Second)); ok {
+	if v := faults.judge("db", reset(), began.Add(-time.Minute), began.Add(-time.Second)); v.excuse != "" {
 		t.Error("a fault excuses what was before it")
 	}
 }

@@ -32,6 +32,7 @@ type tally struct {
 	mu       sync.Mutex // protects following
 	excuses  map[kind]int
 	findings []string
+	told     int // of the findings
 }
 
 // A load is the workers of all pools.
@@ -101,25 +102,34 @@ func (l *load) query(p *pool) {
 	case impatient && ctx.Err() != nil:
 		t.givenUp.Add(1)
 	default:
-		s, excuse, ok := l.faults.judge(p.database.name, err, began, ended)
-		t.fail(ok, excuse, fmt.Sprintf("%v into the run, after %v: %s: %s", began.Sub(l.started).Round(time.Millisecond),
-			ended.Sub(began).Round(time.Millisecond), s, strings.Join(strings.Fields(err.Error()), " ")))
+		v := l.faults.judge(p.database.name, err, began, ended)
+		t.fail(v, fmt.Sprintf("%v into the run, after %v: %s: %s (faults: %q)", began.Sub(l.started).Round(time.Millisecond),
+			ended.Sub(began).Round(time.Millisecond), v.symptom, strings.Join(strings.Fields(err.Error()), " "), v.faults))
 	}
 }
 
-func (t *tally) fail(excused bool, excuse kind, finding string) {
+func (t *tally) fail(v verdict, finding string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if excused {
+	if v.excuse != "" {
 		t.excused.Add(1)
 		if t.excuses == nil {
 			t.excuses = make(map[kind]int)
 		}
-		t.excuses[excuse]++
+		t.excuses[v.excuse]++
 		return
 	}
 	t.ours.Add(1)
 	if len(t.findings) < maxFindings {
 		t.findings = append(t.findings, finding)
 	}
+}
+
+// news returns the findings since it was last called.
+func (t *tally) news() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	news := t.findings[t.told:]
+	t.told = len(t.findings)
+	return news
 }

@@ -135,18 +135,22 @@ func (s *soak) close() error {
 func (s *soak) play(ctx context.Context) (*report, error) {
 	// What follows the faults is not cut short: it is what they are for.
 	whole := context.WithoutCancel(ctx)
+	s.say("the servers are up; warming up")
 	if err := s.warm(whole); err != nil {
 		return nil, err
 	}
 	r := s.newReport()
 	r.Start = atRest(nil)
 
+	s.say("the faults begin")
 	s.started = time.Now()
 	load := startLoad(s.pools, &s.faults, s.started)
 	err := s.storm(ctx)
 	r.Took = time.Since(s.started)
+	s.say("the faults are over")
 	idle := s.recover(whole)
 	load.end()
+	s.say("at rest")
 	if err != nil {
 		return nil, err
 	}
@@ -247,7 +251,18 @@ func (s *soak) tell(ctx context.Context) {
 	}
 }
 
+// say tells what comes now.
+func (s *soak) say(what string) {
+	_, _ = fmt.Fprintf(s.out, "%6.0fs  %s\n", time.Since(s.started).Seconds(), what)
+}
+
+// line tells how it goes, and which errors there were since the last line.
 func (s *soak) line() {
+	for _, p := range s.pools {
+		for _, finding := range p.tally.news() {
+			_, _ = fmt.Fprintf(s.out, "- %s, %s: %s\n", p.database.name, p.name, finding)
+		}
+	}
 	var queries, ours, excused, control int64
 	for _, p := range s.pools {
 		if p.control == nil {

@@ -2,10 +2,13 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -34,7 +37,7 @@ func privateTemp(t *testing.T) {
 func TestSoak(t *testing.T) {
 	privateTemp(t)
 	var out, progress bytes.Buffer
-	status := run(t.Context(), []string{"-for=6s", "-seed=7", "-json"}, &out, &progress)
+	status := run(t.Context(), []string{"-for=4s", "-seed=7", "-json"}, &out, &progress)
 	t.Logf("%s%s", progress.String(), out.String())
 	var r report
 	if err := json.Unmarshal(out.Bytes(), &r); err != nil {
@@ -58,6 +61,38 @@ func TestSoak(t *testing.T) {
 	}
 	if r.Start.Goroutines == 0 || r.Start.Heap == 0 || len(r.Faults) == 0 {
 		t.Errorf("at the start %+v, faults %v", r.Start, r.Faults)
+	}
+}
+
+// broke is a client whose queries end with the error.
+type broke struct{ err error }
+
+func (c broke) query(context.Context) error    { return c.err }
+func (c broke) transact(context.Context) error { return c.err }
+func (c broke) close()                         {}
+
+// What nothing explains is counted as ours, and listed; what something does is not.
+func TestLoadCounts(t *testing.T) {
+	var faults faultLog
+	l := &load{faults: &faults}
+	p := &pool{client: broke{reset()}, database: &database{name: "db"}}
+	l.query(p)
+	end := faults.begin("db", netReset)
+	l.query(p)
+	p.client = broke{errors.New("a bug")}
+	l.query(p)
+	end()
+	p.client = broke{nil}
+	l.query(p)
+	if c := &p.tally; c.queries.Load() != 4 || c.good.Load() != 1 || c.ours.Load() != 2 || c.excused.Load() != 1 || c.excuses[netReset] != 1 {
+		t.Errorf("%d queries, %d good, %d errors of ours, %d excused, %v",
+			c.queries.Load(), c.good.Load(), c.ours.Load(), c.excused.Load(), c.excuses)
+	}
+	if news := p.tally.news(); len(news) != 2 || !strings.Contains(news[1], "a bug") || !strings.Contains(news[1], string(netReset)) {
+		t.Errorf("the findings are %q", news)
+	}
+	if news := p.tally.news(); len(news) != 0 {
+		t.Errorf("told twice: %q", news)
 	}
 }
 
