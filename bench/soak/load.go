@@ -85,6 +85,7 @@ func (l *load) query(p *pool) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	defer cancel()
+	deadline, _ := ctx.Deadline()
 	began := time.Now()
 	err := do(ctx)
 	ended := time.Now()
@@ -99,7 +100,7 @@ func (l *load) query(p *pool) {
 				break
 			}
 		}
-	case impatient && ctx.Err() != nil:
+	case impatient && !ended.Before(deadline): // of which the network may hear before ctx does
 		t.givenUp.Add(1)
 	default:
 		v := l.faults.judge(p.database.name, err, began, ended)

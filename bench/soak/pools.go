@@ -29,9 +29,9 @@ const (
 
 	// shortTTL is that of half of the caches, which hear of a rotation by themselves;
 	// the others have the default, and hear of it by a refusal. It is not shorter because
-	// a reader who is denied access is told so once the TTL is over: a fifth of it is
-	// longer than any denial here.
-	shortTTL = 20 * time.Second
+	// the refresh at about four fifths of it must have time for the longest denial.
+	shortTTL   = 20 * time.Second
+	defaultTTL = 5 * time.Minute
 
 	statement = "SELECT pg_sleep(0.02)"
 	mysqlForm = "DO SLEEP(0.02)"

@@ -84,7 +84,7 @@ func (r *report) fill(s *soak, idle []*pool) error {
 		res.Rotations, res.Repeated = p.rotated.rotated, p.rotated.failed
 		// The login that finds out, those in flight until then, and that which tries
 		// AWSPREVIOUS where AWSPENDING cannot be read.
-		res.Allowed = p.rotated.changes * (1 + size + 1)
+		res.Allowed = len(p.rotated.changes) * (1 + size + 1)
 		var err error
 		if res.Failed, err = p.rotated.failedLogins(); err != nil {
 			return err

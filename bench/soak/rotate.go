@@ -41,15 +41,16 @@ type secret struct {
 	failIn   string // the step in which the rotation fails, once; "": none
 	failLate bool   // when the step's work is done, and only its answer is lost
 	rotated  int
-	failed   int // rotations that were told to, or met another fault
-	changes  int // of what a version of the secret opens: each may cost failed logins
-	refused  int // logins of the function itself that were refused
+	failed   int             // rotations that were told to, or met another fault
+	changes  map[string]bool // of passwords, by version: each may cost failed logins
+	refused  int             // logins of the function itself that were refused
 }
 
 func newSecret(sm *smtest.Server, faults *faultLog, db *database, user string, alternating bool, superuser string) *secret {
 	s := &secret{
 		id: "soak/" + db.name + "/" + user, users: []string{user}, database: db, sm: sm, faults: faults,
-		arn: "arn:aws:lambda:us-east-1:123456789012:function:" + db.name + "-" + user,
+		changes: make(map[string]bool),
+		arn:     "arn:aws:lambda:us-east-1:123456789012:function:" + db.name + "-" + user,
 	}
 	if alternating {
 		s.users = append(s.users, user+"_clone")
@@ -89,7 +90,7 @@ func (t pgTarget) Test(ctx context.Context, v *rotation.Value) error {
 
 // Set changes the password.
 func (t pgTarget) Set(ctx context.Context, c rotation.Change) error {
-	t.secret.changed()
+	t.secret.changed(c.Pending.VersionID())
 	return t.Target.Set(ctx, c)
 }
 
@@ -105,7 +106,7 @@ func (t myTarget) Test(ctx context.Context, v *rotation.Value) error {
 
 // Set changes the password.
 func (t myTarget) Set(ctx context.Context, c rotation.Change) error {
-	t.secret.changed()
+	t.secret.changed(c.Pending.VersionID())
 	return t.Target.Set(ctx, c)
 }
 
@@ -118,10 +119,12 @@ func (s *secret) tested(err error) error {
 	return err
 }
 
-func (s *secret) changed() {
+// changed says that a version is not what the database has, or that its predecessor will
+// not be.
+func (s *secret) changed(version string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.changes++
+	s.changes[version] = true
 }
 
 var errTold = errors.New("told to fail")
@@ -270,12 +273,12 @@ func (s *secret) spoil(ctx context.Context, e edit, d time.Duration) error {
 		return err
 	}
 	good := *v.SecretString
-	if e.kind == secretWrong {
-		s.changed()
-	}
 	end := s.faults.begin("", e.kind)
 	defer end()
-	s.sm.Put(s.id, e.make(good))
+	bad := s.sm.Put(s.id, e.make(good))
+	if e.kind == secretWrong {
+		s.changed(bad)
+	}
 	_ = sleep(ctx, d)
 	s.sm.Put(s.id, good)
 	return nil

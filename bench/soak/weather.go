@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
 	"time"
 
+	"github.com/keyturn/keyturn/cache"
 	"github.com/keyturn/keyturn/internal/proxy"
 	"github.com/keyturn/keyturn/smtest"
 )
@@ -14,9 +16,9 @@ const (
 	shortest = 200 * time.Millisecond // of the faults
 	longest  = 5 * time.Second
 
-	// denial is how long the service denies access, at most. A denial is final: a cache
-	// beyond its TTL says so to its readers, which is its contract. Access that is back
-	// before a cache tries for the last time is seen by nobody.
+	// denial is how long the service denies access to AWSCURRENT, at most. A denial is
+	// final: a cache beyond its TTL says so to its readers, which is its contract. So one
+	// begins when every cache has TTL left for it (see ready), and nobody is told.
 	denial = 2500 * time.Millisecond
 )
 
@@ -145,12 +147,30 @@ var troubles = []choice[trouble]{
 	{1, trouble{kind: smStale, fault: smtest.Fault{Stale: 2 * time.Second, Probability: 0.5}}},
 }
 
+// ready reports an error as long as there is a cache whose TTL would end within a
+// denial: one that could not read the secret in the trouble before.
+func (s *soak) ready() error {
+	for _, p := range s.pools {
+		if p.cache == nil {
+			continue
+		}
+		ttl := cmp.Or(p.ttl, defaultTTL)
+		if st := p.cache.Handle(p.rotated.id).Status(); st.State == cache.Dead || st.Age+denial+time.Second > ttl {
+			return fmt.Errorf("%s, %s: %v old", p.database.name, p.name, st.Age)
+		}
+	}
+	return nil
+}
+
 // trouble has the service in one trouble after the other, until ctx ends.
 func (s *soak) trouble(ctx context.Context, r *rand.Rand) error {
 	for sleep(ctx, span(r, time.Second/2, 5*time.Second)) == nil {
 		what, d := choose(r, troubles), span(r, shortest, longest)
 		if what.most > 0 {
 			d = min(d, what.most)
+			if eventually(ctx, s.ready) != nil {
+				return nil
+			}
 		}
 		end, remove := s.faults.begin("", what.kind), s.sm.Inject(what.fault)
 		_ = sleep(ctx, d)
