@@ -12,7 +12,7 @@ help:
 	@echo "make fuzz    a minute of garbage for smtest's handler; make test has it too"
 	@echo "make matrix  every kind of rotation under load, for some minutes; make test has a few of each"
 	@echo "make soak    five minutes of load on real servers while everything around them breaks"
-	@echo "make check   formatting, vet, lint, tidy modules, links of the public packages"
+	@echo "make check   formatting, vet, lint, tidy modules, links of the public packages, vulnerabilities"
 	@echo "make fix     what of that can be mended by a program"
 
 .PHONY: demo
@@ -45,7 +45,7 @@ fuzz:
 	@go test ./smtest -run '^$$' -fuzz FuzzServeHTTP -fuzztime 60s
 
 .PHONY: check
-check: vet lint tidy links
+check: vet lint tidy links vuln
 
 .PHONY: vet
 vet:
@@ -64,6 +64,11 @@ tidy:
 .PHONY: links
 links:
 	@scripts/links
+
+# Known vulnerabilities in what the modules reach, if their database answers.
+.PHONY: vuln
+vuln:
+	@scripts/vuln $(MODULES)
 
 .PHONY: fix
 fix:
