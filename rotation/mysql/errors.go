@@ -1,6 +1,7 @@
 package mysql
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 
@@ -79,6 +80,10 @@ func (c *credential) connectError(err error) error {
 		return rotation.Problem(rotation.ReasonBadValue, `put a database that the user may use into "dbname", or take it out`, err)
 	case mustChangePassword, passwordExpired:
 		return expiredProblem(err)
+	}
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok && c.unproven {
+		return rotation.Problem(rotation.ReasonSuperuser, `put its "host" into the superuser's secret, or the root into Options.TLS`,
+			fmt.Errorf("the superuser's secret names no server, and that of the other secret is not one that Amazon RDS vouches for: %w", err))
 	}
 	return err
 }

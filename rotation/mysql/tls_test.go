@@ -101,6 +101,24 @@ func TestTLS(t *testing.T) {
 				}
 			})
 		}
+		t.Run("a superuser whose secret names no server", func(t *testing.T) {
+			target := mysql.NewTarget(&mysql.Options{
+				Strategy: mysql.SingleUserBySuperuser,
+				DialFunc: func(ctx context.Context, network, _ string) (net.Conn, error) {
+					return new(net.Dialer).DialContext(ctx, network, net.JoinHostPort(own.Host(), strconv.Itoa(own.Port())))
+				},
+			})
+			value := func(password string) *rotation.Value {
+				return rotation.NewValue(secret(own, "app", password, map[string]any{"host": testcert.Name}))
+			}
+			const want = `put its "host" into the superuser's secret, or the root into Options.TLS`
+			err := target.Set(t.Context(), rotation.Change{
+				Current: value("first"), Pending: value("second"), As: rotation.NewValue(`{"username":"root","password":"x"}`),
+			})
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("Set = %v, want %q", err, want)
+			}
+		})
 	})
 }
 
