@@ -9,7 +9,9 @@ import (
 )
 
 // API is what a [Handler] needs of Secrets Manager. [*secretsmanager.Client]
-// satisfies it. It must be safe for concurrent use if the Handler is used so.
+// satisfies it. It must be safe for concurrent use if the Handler is used so. If it
+// has ListSecretVersionIds as that client has it, that is what finds the password
+// that works after AWSPENDING was taken off its version.
 type API interface {
 	DescribeSecret(ctx context.Context, in *secretsmanager.DescribeSecretInput, opts ...func(*secretsmanager.Options)) (*secretsmanager.DescribeSecretOutput, error)
 	GetSecretValue(ctx context.Context, in *secretsmanager.GetSecretValueInput, opts ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error)
@@ -67,7 +69,8 @@ type Handler struct {
 }
 
 // NewHandler returns a handler that keeps values in Secrets Manager and
-// credentials in target. opts may be nil. It panics if client or target is nil.
+// credentials in target. It does no I/O; a nil opts means all defaults. It panics
+// if client or target is nil.
 func NewHandler(client API, target Target, opts *Options) *Handler {
 	if client == nil || target == nil {
 		panic("rotation: NewHandler needs a client and a target")

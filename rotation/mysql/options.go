@@ -25,23 +25,24 @@ const (
 	AlternatingUsers
 )
 
-// Options are the optional parts of a [Target]. A zero field is its default.
+// Options are the settings of a [Target]. The zero value of each field is its
+// documented default.
 type Options struct {
-	// Strategy is how passwords are rotated. 0: [SingleUser].
+	// Strategy is how passwords are rotated. Default: [SingleUser].
 	Strategy Strategy
 
 	// Superuser is the id of the secret with the superuser's credential: an ARN
-	// or a name. Empty: the "masterarn" of the secret that is rotated, which
+	// or a name. Default: the "masterarn" of the secret that is rotated, which
 	// whoever may write that secret chooses.
 	Superuser string
 
-	// Suffix tells the two users of [AlternatingUsers] apart. Empty: "_clone".
+	// Suffix tells the two users of [AlternatingUsers] apart. Default "_clone".
 	Suffix string
 
 	// Replicas are read replicas on which the new password is tested before
 	// AWSCURRENT moves, besides those in the secret's "replicas": hosts, or
 	// host:port where the port is not the secret's. A name that resolves to
-	// several addresses is all of them.
+	// several addresses is all of them. Default: none.
 	Replicas []string
 
 	// TLS is used, as a copy, for connections that are encrypted. An empty
@@ -50,20 +51,21 @@ type Options struct {
 	// does not say where it logs in.
 	TLS *tls.Config
 
-	// ConnectTimeout bounds each attempt to connect and log in. 0: 5 s.
+	// ConnectTimeout bounds each attempt to connect and log in. Default 5 seconds.
 	ConnectTimeout time.Duration
 
 	// DialFunc opens the network connection, through a tunnel for instance. It
 	// gets the host as the secret names it, not resolved, unless LookupHost is
-	// set. nil: a [net.Dialer].
+	// set. Default: a [net.Dialer]'s.
 	DialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 
-	// LookupHost resolves the names of read replicas. nil:
+	// LookupHost resolves the names of read replicas. Default:
 	// [net.Resolver.LookupHost], and no resolving if DialFunc is set.
 	LookupHost func(ctx context.Context, host string) (addrs []string, err error)
 
-	// Logger gets a line when the server cannot hold two passwords of a user, and
-	// one with the rights that alternating users have got and lost. nil: silent.
+	// Logger gets, at Warn, that the server cannot hold two passwords of a user
+	// and refuses AWSCURRENT for a while, and at Info which rights alternating
+	// users have got and lost. Never a password. Default: silent.
 	Logger *slog.Logger
 }
 

@@ -23,7 +23,7 @@ var (
 	_ rotation.Replicated = (*Target)(nil)
 )
 
-// NewTarget returns a target. opts may be nil.
+// NewTarget returns a Target. It does no I/O; a nil opts means all defaults.
 func NewTarget(opts *Options) *Target { return &Target{opts: opts.withDefaults()} }
 
 func (t *Target) alternates() bool { return t.opts.Strategy == AlternatingUsers }
