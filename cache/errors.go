@@ -237,7 +237,9 @@ type interruption struct {
 	last *Error // of the last call
 }
 
-func (i *interruption) Error() string { return i.err.Error() + "; the last call failed: " + i.last.problem() }
+func (i *interruption) Error() string {
+	return i.err.Error() + "; the last call failed: " + i.last.problem()
+}
 
 func (i *interruption) Unwrap() []error { return []error{i.err, i.last.Err} }
 
