@@ -245,16 +245,16 @@ func TestKindsOfRotation(t *testing.T) {
 			fails := true
 			sm.AddFunction(functionARN, func(ctx context.Context, event []byte) error {
 				if fails && strings.Contains(string(event), `"testSecret"`) {
-					l.live(t, 50) // on AWSPENDING
+					l.Live(t, 50) // on AWSPENDING
 					if err := srv.SetPassword(ctx, name, password); err != nil {
 						return err
 					}
-					l.live(t, 50) // on AWSCURRENT again
+					l.Live(t, 50) // on AWSCURRENT again
 					return errTest
 				}
 				return inner(ctx, event)
 			})
-			l.live(t, 50)
+			l.Live(t, 50)
 			for range 2 { // the second takes the first one's AWSPENDING
 				if err := rotated(t, sm); !errors.Is(err, errTest) {
 					t.Errorf("the rotation ended with %v", err)
@@ -264,10 +264,10 @@ func TestKindsOfRotation(t *testing.T) {
 			if err := rotated(t, sm); err != nil {
 				t.Errorf("the rotation ended with %v", err)
 			}
-			l.live(t, 50)
-			l.stop()
-			if l.errors.Load() != 0 || l.tracer.started == 0 {
-				t.Errorf("%d errors in %d queries", l.errors.Load(), l.queries.Load())
+			l.Live(t, 50)
+			l.Stop()
+			if started, _, _ := l.tracer.Logins(); l.Failed() != 0 || started == 0 {
+				t.Errorf("%d errors in %d queries", l.Failed(), l.Queries())
 			}
 		})
 		if srv.Kind() == mysqlserver.MySQL {

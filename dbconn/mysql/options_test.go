@@ -127,7 +127,7 @@ func TestMaxConcurrentLogins(t *testing.T) {
 		wg.Go(connect)
 	}
 	wg.Wait()
-	if tracer.peak != 1 || tracer.started != 21 {
-		t.Errorf("%d logins, %d at once, want 21, one by one", tracer.started, tracer.peak)
+	if started, peak, _ := tracer.Logins(); peak != 1 || started != 21 {
+		t.Errorf("%d logins, %d at once, want 21, one by one", started, peak)
 	}
 }

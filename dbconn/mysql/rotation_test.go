@@ -6,8 +6,6 @@ import (
 	"errors"
 	"net"
 	"strconv"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,6 +14,7 @@ import (
 	godriver "github.com/go-sql-driver/mysql"
 
 	"github.com/keyturn/keyturn/dbconn/mysql"
+	"github.com/keyturn/keyturn/internal/loadtest"
 	"github.com/keyturn/keyturn/internal/mysqlserver"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/smtest"
@@ -23,16 +22,15 @@ import (
 
 const functionARN = "arn:aws:lambda:us-east-1:123456789012:function:rotate"
 
-// A load is a pool whose connections live for a moment, and workers that query
-// it all the time and count their errors.
+// A load is a pool whose connections live for a moment, and 16 workers that query it
+// all the time.
 type load struct {
-	tracer  tracer
-	queries atomic.Int64
-	errors  atomic.Int64
-	stop    func()
+	*loadtest.Load
+
+	tracer tracer
 }
 
-// newLoad starts 16 workers on the secret prod/db of srv.
+// newLoad starts the workers on the secret prod/db of srv.
 func newLoad(t *testing.T, secret string, opts *mysql.Options) (*smtest.Server, *load) {
 	t.Helper()
 	srv, c := newCache(t, secret)
@@ -42,54 +40,15 @@ func newLoad(t *testing.T, secret string, opts *mysql.Options) (*smtest.Server, 
 		t.Fatal(err)
 	}
 	db := sql.OpenDB(connector)
+	t.Cleanup(func() { _ = db.Close() })
 	db.SetMaxOpenConns(16)
 	db.SetMaxIdleConns(16)
 	db.SetConnMaxLifetime(100 * time.Millisecond)
-	ctx, cancel := context.WithCancel(t.Context())
-	var wg sync.WaitGroup
-	for range 16 {
-		wg.Go(func() {
-			ticker := time.NewTicker(20 * time.Millisecond)
-			defer ticker.Stop()
-			for {
-				select {
-				case <-ctx.Done():
-					return
-				case <-ticker.C:
-				}
-				_, err := db.ExecContext(ctx, "do 1")
-				if ctx.Err() != nil {
-					return // the query was cut off by our own end
-				}
-				l.queries.Add(1)
-				if err != nil {
-					l.errors.Add(1)
-					t.Errorf("a query failed: %v", err)
-				}
-			}
-		})
-	}
-	l.stop = sync.OnceFunc(func() {
-		cancel()
-		wg.Wait()
-		_ = db.Close()
+	l.Load = loadtest.Start(t, 16, 20*time.Millisecond, func(ctx context.Context) error {
+		_, err := db.ExecContext(ctx, "do 1")
+		return err
 	})
-	t.Cleanup(l.stop)
 	return srv, l
-}
-
-// live lets the workers make some more queries.
-func (l *load) live(t *testing.T, queries int64) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for until := l.queries.Load() + queries; l.queries.Load() < until; {
-		select {
-		case <-tick.C:
-		case <-t.Context().Done():
-			t.Fatal(t.Context().Err())
-		}
-	}
 }
 
 // rotate asks for a rotation and waits for its end.
@@ -155,7 +114,7 @@ func function(srv *smtest.Server, l *load, of target, window time.Duration) smte
 	return smtest.Lambda(func(ctx context.Context, e rotation.Event) error {
 		switch e.Step {
 		case "setSecret":
-			l.tracer.change()
+			l.tracer.Change()
 		case "finishSecret":
 			select {
 			case <-time.After(window):
@@ -173,27 +132,19 @@ func TestRotationsUnderLoad(t *testing.T) {
 		const rotations = 10
 		for i := range rotations {
 			sm.AddFunction(functionARN, function(sm, l, target{srv}, time.Duration(i%2)*300*time.Millisecond))
-			l.live(t, 100)
+			l.Live(t, 100)
 			rotate(t, sm)
 		}
-		l.live(t, 100)
-		l.stop()
-		total, most := 0, 0
-		for i, change := range l.tracer.changes {
-			if change.refused > change.bound+1 {
-				t.Errorf("rotation %d: %d failed logins, want at most 1 and the %d in flight", i+1, change.refused, change.bound)
-			}
-			total, most = total+change.refused, most+change.bound+1
-		}
-		if total == 0 {
-			t.Error("no login was ever refused: the test has proved nothing")
-		}
+		l.Live(t, 100)
+		l.Stop()
+		total, most := l.tracer.Check(t, -1)
 		// setSecret tries the pending password before it sets it, which is one
 		// failed login a rotation, and not the pool's.
 		if n := failures(t, srv, name); n != total+rotations {
 			t.Errorf("the server's log counts %d failed logins; the pool counted %d, and the rotations are %d more", n, total, rotations)
 		}
-		t.Logf("%d queries, %d errors, %d logins, %d failed logins of at most %d", l.queries.Load(), l.errors.Load(), l.tracer.started, total, most)
+		started, _, _ := l.tracer.Logins()
+		t.Logf("%d queries, %d logins, %d failed logins of at most %d", l.Queries(), started, total, most)
 	})
 }
 
@@ -215,29 +166,22 @@ func TestNoLockout(t *testing.T) {
 			const rotations = 4
 			for i := range rotations {
 				sm.AddFunction(functionARN, function(sm, l, target{srv}, time.Duration(i%2)*300*time.Millisecond))
-				l.live(t, 1000) // more than a second: what was read of the labels is from after the last one
+				l.Live(t, 1000) // more than a second: what was read of the labels is from after the last one
 				rotate(t, sm)
 			}
-			l.live(t, 100)
-			l.stop()
-			if l.tracer.locked != 0 || l.tracer.peak != 1 {
-				t.Errorf("%d logins to a locked account, %d logins at once, want 0, 1", l.tracer.locked, l.tracer.peak)
+			l.Live(t, 100)
+			l.Stop()
+			started, peak, locked := l.tracer.Logins()
+			if locked != 0 || peak != 1 {
+				t.Errorf("%d logins to a locked account, %d logins at once, want 0, 1", locked, peak)
 			}
-			total := 0
-			for i, change := range l.tracer.changes {
-				// The one that finds out, and at times one more, that had chosen
-				// the version before the label was seen to move.
-				if total += change.refused; change.refused > 1 {
-					t.Errorf("rotation %d: %d failed logins of the pool, want 1 at most", i+1, change.refused)
-				}
-			}
-			if total == 0 {
-				t.Error("no login was ever refused: the test has proved nothing")
-			}
+			// The one that finds out, and at times one more, that had chosen
+			// the version before the label was seen to move.
+			total, _ := l.tracer.Check(t, 1)
 			if n := failures(t, srv, name); n != total+rotations {
 				t.Errorf("the server's log counts %d failed logins; the pool counted %d, and the rotations are %d more", n, total, rotations)
 			}
-			t.Logf("%d queries, %d errors, %d logins, %d failed logins in %d rotations", l.queries.Load(), l.errors.Load(), l.tracer.started, total, rotations)
+			t.Logf("%d queries, %d logins, %d failed logins in %d rotations", l.Queries(), started, total, rotations)
 		})
 	}
 }

@@ -104,8 +104,8 @@ func (tr *Trace) Proven() string {
 // InFlight returns how many logins have no outcome yet, or some more if there is much
 // going on.
 func (tr *Trace) InFlight() int {
-	ended := tr.Stats.Accepted.Load() + tr.Stats.Refused.Load() + tr.Stats.NoVerdict.Load()
-	return int(tr.Stats.Logins.Load() - ended) // in this order
+	n := tr.Stats.Snapshot()
+	return int(n.Logins - n.Accepted - n.Refused - n.NoVerdict)
 }
 
 // told is how many logins may have been decided on before the first failed one came
