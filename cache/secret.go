@@ -94,7 +94,8 @@ func (s *Secret) Created() time.Time { return s.created }
 // service did after that instant, the Secret may not show.
 func (s *Secret) Fetched() time.Time { return s.fetched }
 
-// Age returns how long ago that was.
+// Age returns how long ago the call began that read this version: see
+// [Secret.Fetched].
 func (s *Secret) Age() time.Duration { return s.clock.Since(s.fetched) }
 
 // Text returns the value as a string: the SecretString, or the SecretBinary's

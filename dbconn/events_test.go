@@ -26,7 +26,7 @@ func TestWhatTheDriverSays(t *testing.T) {
 		events  string // of the first
 	}{
 		"refused":        {errRefused, 2, true, "tried refused quarantined tried refused quarantined"},
-		"locked out":     {locked, 1, true, "tried refused locked out"},
+		"locked out":     {locked, 1, true, "tried refused locked_out"},
 		"user unwanted":  {unwanted, 10, true, "tried refused"},
 		"login was good": {noDatabase, 10, false, "tried proven"},
 	} {

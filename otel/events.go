@@ -2,7 +2,6 @@ package otel
 
 import (
 	"context"
-	"strings"
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
@@ -26,7 +25,7 @@ func Events(opts *Options) func(retry.Event) {
 		otel.Handle(err)
 	}
 	return func(e retry.Event) {
-		attrs := []attribute.KeyValue{eventKey.String(strings.ReplaceAll(string(e.Kind), " ", "_"))}
+		attrs := []attribute.KeyValue{eventKey.String(string(e.Kind))}
 		if e.Stage != "" {
 			attrs = append(attrs, stageKey.String(e.Stage))
 		}

@@ -16,7 +16,7 @@ const (
 	Refused     EventKind = "refused"     // the target refused it
 	Proven      EventKind = "proven"      // the target accepted it: for the first time, or again after a refusal
 	Quarantined EventKind = "quarantined" // it is not tried again for a while
-	LockedOut   EventKind = "locked out"  // the target has locked its user out: no login with that user for a while
+	LockedOut   EventKind = "locked_out"  // the target has locked its user out: no login with that user for a while
 	Retired     EventKind = "retired"     // a connection that was opened with it has made room for a newer one
 )
 

@@ -94,7 +94,7 @@ type Options struct {
 	// OnEvent is called for what happens to the versions of the secret at this
 	// target: one call at a time, in order, behind the logins; in serverless
 	// mode by the login itself. One that does not keep up misses the oldest of
-	// more than a thousand.
+	// more than a thousand. It must not call [cache.Cache.Close].
 	OnEvent func(Event)
 
 	// Stats counts what happens. Default: nothing does.

@@ -28,15 +28,16 @@ type Options struct {
 	// DSN is a connection string as [pgx.ParseConfig] takes it, as a URL or as
 	// keywords and values. It names no user and no password: those are the
 	// secret's, and PGUSER, PGPASSWORD and a password file do not count. A list
-	// of hosts counts as one server: what it accepts is remembered for the list.
+	// of hosts counts as one server, of which what each address accepts is
+	// remembered by itself.
 	DSN string
 
-	// Host and Port, one unit, name the server. Default: as above. A host that
+	// Host and Port, one unit, name the server. Default: see [Options]. A host that
 	// nobody names is an error, not the local machine.
 	Host string
 	Port int
 
-	// Database is the database's name. Default: as above, or else the user's
+	// Database is the database's name. Default: see [Options], or else the user's
 	// name, as PostgreSQL has it.
 	Database string
 
@@ -47,8 +48,8 @@ type Options struct {
 	// the host. Default: what sslmode says, and where nobody says sslmode, TLS
 	// with the certificate verified against the host's name and the system's
 	// roots or Amazon RDS's, which are built in, or no TLS to a loopback address
-	// or a socket. There is no second
-	// attempt without TLS unless sslmode asks for one.
+	// or a socket. There is no second attempt without TLS unless sslmode asks for
+	// one.
 	TLS *tls.Config
 
 	// Configure changes what the connector made of all this: tracers, dial
