@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -13,6 +14,9 @@ import (
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/internal/dbsecret"
 )
+
+// engines are the values of "engine" that belong to this package.
+var engines = []string{"postgres", "aurora-postgresql", "postgresql", "aurora-postgres"}
 
 // credential is what a value says.
 type credential struct {
@@ -76,12 +80,15 @@ func masterARN(v *rotation.Value) (arn string, err error) {
 
 func parseFields(f dbsecret.Fields) (*credential, error) {
 	c := &credential{port: 5432, database: "postgres", ssl: f.TLS()}
-	password := ""
+	password, engine := "", ""
 	if err := cmp.Or(
 		f.Need("host", &c.host), f.Need("username", &c.user), f.Need("password", &password),
-		f.Text("dbname", &c.database), f.Port(&c.port),
+		f.Text("dbname", &c.database), f.Text("engine", &engine), f.Port(&c.port),
 	); err != nil {
 		return nil, err
+	}
+	if engine != "" && !slices.Contains(engines, strings.ToLower(engine)) {
+		return nil, errors.New(`the secret's "engine" is not postgres or aurora-postgresql: use the package for it`)
 	}
 	// A list would be several servers, of which pgx takes whichever answers.
 	if strings.Contains(c.host, ",") {
