@@ -15,10 +15,11 @@ help:
 	@echo "make check   formatting, vet, lint, tidy modules, links of the public packages, vulnerabilities"
 	@echo "make fix     what of that can be mended by a program"
 
+# ARGS='-html=' leaves the page out; ARGS="-svg $PWD/docs/demo.svg" makes the README's picture.
 .PHONY: demo
 demo:
 	@scripts/setup postgres
-	@cd examples && go run ./rotation $(ARGS)
+	@cd examples && go run ./rotation -html '$(CURDIR)/keyturn-demo.html' $(ARGS)
 
 # Real servers, under load, while everything around them breaks: ARGS="-for 1h -seed 7".
 # RACE=-race looks for races too, and takes more memory than the run is to report.

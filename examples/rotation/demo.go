@@ -28,6 +28,8 @@ type demo struct {
 
 	rotation atomic.Int64 // the number of the latest rotation
 	rotated  atomic.Int64 // how many are complete
+
+	began, ended time.Time // of the load
 }
 
 // start starts the servers and makes the pools, which open no connection yet.
@@ -100,6 +102,7 @@ func (d *demo) add(ctx context.Context, name, user string) (*pool, error) {
 func (d *demo) play(ctx context.Context, show *display) (report, error) {
 	var work, watch sync.WaitGroup
 	stop, ended := make(chan struct{}), make(chan struct{})
+	d.began = time.Now()
 	for _, p := range d.pools {
 		for range d.workers {
 			work.Go(func() { p.work(ctx, stop) })
@@ -112,6 +115,7 @@ func (d *demo) play(ctx context.Context, show *display) (report, error) {
 	// a user of the program would have seen.
 	close(stop)
 	work.Wait()
+	d.ended = time.Now()
 	close(ended)
 	watch.Wait()
 	if err != nil {

@@ -52,6 +52,7 @@ type pool struct {
 	opening  []time.Duration
 	firstErr error
 	marks    []int // failed logins at the beginning of each rotation
+	answers  []answer
 }
 
 // open opens the pool over a connector. Both get the same settings.
@@ -95,18 +96,21 @@ func (p *pool) work(ctx context.Context, stop <-chan struct{}) {
 func (p *pool) query(ctx context.Context) error {
 	timed, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
+	start := time.Now()
 	_, err := p.db.ExecContext(timed, query)
+	now := time.Now()
 	if ctx.Err() != nil {
 		return nil // Ctrl-C: nobody's failure
 	}
 	p.queries.Add(1)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.answers = append(p.answers, answer{at: now, took: now.Sub(start), failed: err != nil})
 	if err != nil {
 		p.failed.Add(1)
-		p.mu.Lock()
 		if p.firstErr == nil {
 			p.firstErr = err
 		}
-		p.mu.Unlock()
 	}
 	return err
 }

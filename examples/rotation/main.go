@@ -4,7 +4,8 @@
 // Two pools of connections do the same work at the same time on one PostgreSQL
 // server. One reads its password as most programs do, from a cache with a TTL
 // (plain.go); the other goes through Keyturn (keyturn.go). Their passwords are
-// rotated at the same moments (rotate.go). The rest of the program counts.
+// rotated at the same moments (rotate.go). The rest of the program counts, and
+// draws what it has counted (picture.go).
 package main
 
 import (
@@ -87,6 +88,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitFailed
 	}
 	result.print(stdout)
+	// The files come last: if one cannot be written, the report has been seen.
+	if err := result.save(s, stdout); err != nil {
+		_, _ = fmt.Fprintf(stderr, "rotation: %v\n", err)
+		return exitFailed
+	}
 	if !result.good() {
 		return exitFailed
 	}
@@ -101,6 +107,7 @@ type settings struct {
 	window    time.Duration
 	pause     time.Duration
 	plainTTL  time.Duration
+	html, svg string // files to write; "" for none
 }
 
 const (
@@ -148,6 +155,8 @@ func flags(s *settings) *flag.FlagSet {
 	f.DurationVar(&s.window, "window", time.Second, "`time` between setSecret, when the server takes the new password,\nand finishSecret, when AWSCURRENT moves to it")
 	f.DurationVar(&s.pause, "pause", 2*time.Second, "`time` between two rotations")
 	f.DurationVar(&s.plainTTL, "plain-ttl", time.Second, "`time` the plain pool keeps a password; one second is generous to it:\nAWS's caching libraries keep it for an hour unless told otherwise")
+	f.StringVar(&s.html, "html", "", "`file` to write the run to as a page with a picture; it refers to nothing\noutside of itself (make demo: keyturn-demo.html)")
+	f.StringVar(&s.svg, "svg", "", "`file` to write the picture alone to, like docs/demo.svg")
 	return f
 }
 

@@ -76,9 +76,27 @@ func TestDemo(t *testing.T) {
 			t.Errorf("the output lacks %q", want)
 		}
 	}
+	for _, p := range []result{r.plain, r.keyturn} {
+		var sum slot
+		for _, s := range p.slots {
+			sum.queries, sum.failed = sum.queries+s.queries, sum.failed+s.failed
+		}
+		if sum.queries != p.queries || sum.failed != p.failed || p.answered.queries != p.queries || p.answered.failed != p.failed {
+			t.Errorf("%s: %d of %d queries failed, but the slots have %d of %d", p.name, p.failed, p.queries, sum.failed, sum.queries)
+		}
+	}
+	if len(r.timeline.windows) != 2 || len(r.rotations()) != 2 {
+		t.Errorf("windows %v and phases %v, want those of 2 rotations", r.timeline.windows, r.timeline.phases)
+	}
+	for _, w := range r.timeline.windows {
+		if w.lasted() < s.window {
+			t.Errorf("a window of %v, want at least %v", w.lasted(), s.window)
+		}
+	}
+	page := pageOf(t, r)
 	for _, password := range passwords {
-		if strings.Contains(out.String(), password) {
-			t.Error("the output has a password in it")
+		if strings.Contains(out.String()+page+r.picture(false), password) {
+			t.Error("the output, the page or the picture has a password in it")
 		}
 	}
 }

@@ -19,6 +19,8 @@ type report struct {
 	planned, rotated int
 	plainTTL         time.Duration
 	plain, keyturn   result
+	workers          int
+	timeline         timeline
 }
 
 // A result is how it was for one pool.
@@ -32,11 +34,16 @@ type result struct {
 	tallies        []tally // by rotation, from the pool's own tracer
 	calls          int64
 	firstErr       error
+	answered       slot   // the whole run
+	slots          []slot // the run by time
 }
 
 // report takes stock. The pools do nothing any more.
 func (d *demo) report() (report, error) {
-	r := report{planned: d.rotations, rotated: int(d.rotated.Load()), plainTTL: d.plainTTL}
+	r := report{
+		planned: d.rotations, rotated: int(d.rotated.Load()), plainTTL: d.plainTTL,
+		workers: d.workers, timeline: d.timeline(),
+	}
 	var err error
 	if r.plain, err = d.pools[0].result(d); err != nil {
 		return r, err
@@ -50,6 +57,7 @@ func (p *pool) result(d *demo) (result, error) {
 	if err != nil {
 		return result{}, err
 	}
+	took := d.ended.Sub(d.began)
 	changes, _ := p.function.past()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -64,6 +72,8 @@ func (p *pool) result(d *demo) (result, error) {
 		most:     percentile(p.opening, 100),
 		calls:    p.api.calls.Load(),
 		firstErr: p.firstErr,
+		answered: slots(p.answers, d.began, took, took)[0],
+		slots:    slots(p.answers, d.began, took, slotWidth(took)),
 	}
 	marks := append(slices.Clone(p.marks), logins)
 	marks[0] = 0 // what failed before the first rotation should not have, and counts to it
@@ -122,13 +132,13 @@ func (r report) good() bool {
 	return r.rotated > 0 && r.keyturn.failed == 0 && !r.keyturn.excess() && r.plain.failed > 0
 }
 
-// print prints the table and the verdict.
-func (r report) print(w io.Writer) {
+// rows is the table: a label, and what there is to say of each pool.
+func (r report) rows() [][]string {
 	row := func(label string, of func(result) string) []string {
 		return []string{label, of(r.plain), of(r.keyturn)}
 	}
 	count := func(n int64) string { return fmt.Sprint(n) }
-	rows := [][]string{
+	return [][]string{
 		{"", r.plain.name, r.keyturn.name},
 		row("queries", func(p result) string { return count(p.queries) }),
 		row("failed queries", func(p result) string { return count(p.failed) }),
@@ -141,7 +151,11 @@ func (r report) print(w io.Writer) {
 		row("Secrets Manager calls", func(p result) string { return count(p.calls) }),
 		row("  price at $0.05 per 10,000", func(p result) string { return price(p.calls) }),
 	}
-	_, _ = fmt.Fprintf(w, "\n%s\n", table(rows))
+}
+
+// print prints the table and the verdict.
+func (r report) print(w io.Writer) {
+	_, _ = fmt.Fprintf(w, "\n%s\n", table(r.rows()))
 	_, _ = fmt.Fprintf(w, "The plain pool keeps its password for %v: a longer TTL makes fewer calls and\nfails for longer.\n", r.plainTTL)
 	_, _ = fmt.Fprintln(w, "Failed logins of the Keyturn pool by rotation, of those that cannot be avoided\n(the one that finds out, and those in flight until then):\n ", r.keyturn.byRotation())
 	for _, p := range []result{r.plain, r.keyturn} {

@@ -34,6 +34,8 @@ type function struct {
 	opened  bool        // the window was open since the last look
 	changes []time.Time // of each rotation: when the change of the password began
 	refused int         // logins of the function itself that were refused
+	steps   []stretch   // every step, in order
+	windows []stretch   // every window, in order
 }
 
 func newFunction(sm *smtest.Server, user string, window time.Duration) *function {
@@ -67,6 +69,7 @@ func (f *function) handle(ctx context.Context, e rotation.Event) error {
 		f.enter("")
 		f.mu.Lock()
 		f.set = time.Time{}
+		f.windows = end(f.windows)
 		f.mu.Unlock()
 	}
 	return err
@@ -80,6 +83,9 @@ func (f *function) Set(ctx context.Context, c rotation.Change) error {
 	err := f.Target.Set(ctx, c)
 	if err == nil {
 		f.mu.Lock()
+		if f.set.IsZero() {
+			f.windows = append(f.windows, stretch{from: time.Now()})
+		}
 		f.set, f.opened = time.Now(), true
 		f.mu.Unlock()
 	}
@@ -102,6 +108,10 @@ func (f *function) enter(step string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.step = step
+	f.steps = end(f.steps)
+	if step != "" {
+		f.steps = append(f.steps, stretch{name: step, from: time.Now()})
+	}
 }
 
 // look returns the step, and whether the window is or was open since the last
@@ -120,6 +130,13 @@ func (f *function) past() (changes []time.Time, refused int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return append(changes, f.changes...), f.refused
+}
+
+// history returns every step and every window so far.
+func (f *function) history() (steps, windows []stretch) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append(steps, f.steps...), append(windows, f.windows...)
 }
 
 // rotate has both secrets rotated, over and over, at the same moments.
