@@ -32,8 +32,8 @@ const (
 const (
 	// grace is for how long after a fault an error may come of it: a connection that
 	// was broken in the pool is found to be when it is next used, until its lifetime
-	// is over.
-	grace = lifetime + time.Second
+	// is over, on a machine that may be busy.
+	grace = lifetime + 2*time.Second
 
 	// memory is for how long before an error the fault may have been: a login takes ten
 	// seconds at most. The rest of what the caller has waited for was something else,

@@ -152,7 +152,7 @@ func (s *soak) play(ctx context.Context) (*report, error) {
 	load.end()
 	s.say("at rest")
 	if err != nil {
-		return nil, err
+		r.blame("%v", err)
 	}
 	// What Secrets Manager remembers is its own, and no leak.
 	for _, secret := range s.secrets {

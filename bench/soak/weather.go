@@ -144,7 +144,6 @@ var troubles = []choice[trouble]{
 	{1, trouble{kind: smDenied, fault: smtest.Fault{Err: smtest.AccessDenied}, most: denial}},
 	{1, trouble{kind: smDenied, fault: smtest.Fault{Err: smtest.AccessDenied, Operation: "GetSecretValue", Stage: "AWSPENDING"}}},
 	{1, trouble{kind: smDenied, fault: smtest.Fault{Err: smtest.AccessDeniedByKMS, Operation: "GetSecretValue"}, most: denial}},
-	{1, trouble{kind: smStale, fault: smtest.Fault{Stale: 2 * time.Second, Probability: 0.5}}},
 }
 
 // ready reports an error as long as there is a cache whose TTL would end within a
