@@ -3,13 +3,13 @@ package mysql
 import (
 	"context"
 	"crypto/x509"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -32,6 +32,8 @@ type base struct {
 	server address
 
 	roots func() *x509.CertPool // reads them from disk, the first time
+
+	latest atomic.Pointer[prepared] // what the latest login was made with
 }
 
 // A place is a server and a database there.
@@ -86,7 +88,7 @@ func newBase(opts *Options) (*base, error) {
 		return b, nil
 	}
 	// The server is known, and so is whether it would get the password unseen.
-	if _, _, err := b.configure(place{b.server.host, b.server.port, opts.Database}, nil); err != nil {
+	if _, _, err := b.configure(place{b.server.host, b.server.port, opts.Database}); err != nil {
 		return nil, err
 	}
 	return b, nil
@@ -166,29 +168,6 @@ func (b *base) options() *dbconn.Options {
 	}
 }
 
-// connector returns the driver's connector for the credentials. It makes a new
-// one for each login, as cheap as that is: the driver's hook for it would change
-// the credentials, but neither the address nor what follows from that.
-func (b *base) connector(credentials dbconn.Credentials) (driver.Connector, error) {
-	cfg, wire, err := b.configure(place{credentials.Host, credentials.Port, credentials.Database}, credentials.Retired)
-	if err != nil {
-		return nil, err
-	}
-	b.trustRDS(cfg.TLS)
-	wire.to, wire.wait = credentials.Address.Addr, credentials.Address.Wait
-	cfg.User, cfg.Passwd = credentials.Username, credentials.Password()
-	inner, err := mysql.NewConnector(cfg)
-	if err != nil {
-		return nil, err
-	}
-	return &login{
-		inner:     inner,
-		timeout:   max(loginTimeout, cfg.Timeout),
-		encrypted: cfg.TLS != nil,
-		guard:     wire.guard,
-	}, nil
-}
-
 // at returns where a server is that the secret names, or whoever goes before it.
 func (b *base) at(host string, port int) address {
 	server := address{network: b.server.network, host: host, port: port}
@@ -211,7 +190,7 @@ func (b *base) addresses(ctx context.Context, credentials dbconn.Credentials) ([
 	found, err := net.DefaultResolver.LookupNetIP(ctx, network, server.host)
 	if err != nil {
 		// What is wrong with the settings is to be told first.
-		if _, _, err := b.configure(place{credentials.Host, credentials.Port, credentials.Database}, nil); err != nil {
+		if _, _, err := b.configure(place{credentials.Host, credentials.Port, credentials.Database}); err != nil {
 			return nil, err
 		}
 		return nil, &net.OpError{Op: "dial", Net: server.network, Err: err}
@@ -221,24 +200,19 @@ func (b *base) addresses(ctx context.Context, credentials dbconn.Credentials) ([
 }
 
 // configure returns a new configuration for a server, without user and password,
-// and the wire that its connection will have.
-func (b *base) configure(at place, retired func() bool) (*mysql.Config, *wire, error) {
+// and whether a [guard] must watch its logins.
+func (b *base) configure(at place) (cfg *mysql.Config, guarded bool, err error) {
 	cfg, server := b.cfg.Clone(), b.at(at.host, at.port)
 	cfg.Net, cfg.Addr = server.network, server.text()
 	if at.database != "" && (b.opts.Database != "" || cfg.DBName == "") {
 		cfg.DBName = at.database
 	}
-	guarded, err := b.secure(cfg, server)
-	if err != nil {
-		return nil, nil, err
+	if guarded, err = b.secure(cfg, server); err != nil {
+		return nil, false, err
 	}
-	w := &wire{retired: retired}
-	if guarded {
-		w.guard = &guard{}
-	}
-	if !w.dial(cfg, server) && guarded {
-		return nil, nil, errors.New("mysql: with a public key of the server the functions of mysql.RegisterDialContext are not used; " +
+	if !dialWires(cfg, server) && guarded {
+		return nil, false, errors.New("mysql: with a public key of the server the functions of mysql.RegisterDialContext are not used; " +
 			"set Options.Config.DialFunc for the network " + server.network)
 	}
-	return cfg, w, nil
+	return cfg, guarded, nil
 }

@@ -6,6 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/go-sql-driver/mysql"
+
+	"github.com/keyturn/keyturn/dbconn"
 )
 
 // loginTimeout is what a login may take if nobody says a longer timeout. The
@@ -13,23 +17,84 @@ import (
 // and says nothing would be waited for as long as the caller does.
 const loginTimeout = 10 * time.Second
 
+// A prepared is the driver's connector for a server and a version of the secret. It
+// is made once: of what a login costs beside the driver's own work, that was the half.
+//
+// There is a hook of the driver that would put user and password into one for all
+// versions. But it may be the user's, whom one cannot ask for it.
+type prepared struct {
+	credentials dbconn.Credentials // of the first login
+	connector   driver.Connector
+	timeout     time.Duration
+	encrypted   bool
+	guarded     bool
+}
+
+// prepared returns what a login with the credentials is made with.
+func (b *base) prepared(credentials dbconn.Credentials) (*prepared, error) {
+	if p := b.latest.Load(); p != nil && p.fits(credentials) {
+		return p, nil
+	}
+	cfg, guarded, err := b.configure(place{credentials.Host, credentials.Port, credentials.Database})
+	if err != nil {
+		return nil, err
+	}
+	b.trustRDS(cfg.TLS)
+	cfg.User, cfg.Passwd = credentials.Username, credentials.Password()
+	inner, err := mysql.NewConnector(cfg)
+	if err != nil {
+		return nil, err
+	}
+	p := &prepared{
+		credentials: credentials,
+		connector:   inner,
+		timeout:     max(loginTimeout, cfg.Timeout),
+		encrypted:   cfg.TLS != nil,
+		guarded:     guarded,
+	}
+	// One that falls back to plain text takes TLS out of its configuration, for all
+	// of its logins.
+	if !cfg.AllowFallbackToPlaintext {
+		b.latest.Store(p)
+	}
+	return p, nil
+}
+
+// fits reports whether p is for these credentials.
+func (p *prepared) fits(credentials dbconn.Credentials) bool {
+	made := &p.credentials
+	return made.Host == credentials.Host && made.Port == credentials.Port && made.Database == credentials.Database &&
+		made.Username == credentials.Username && made.Password() == credentials.Password()
+}
+
+// connector returns the driver's connector for one login with the credentials.
+func (b *base) connector(credentials dbconn.Credentials) (driver.Connector, error) {
+	p, err := b.prepared(credentials)
+	if err != nil {
+		return nil, err
+	}
+	w := &wire{credentials: credentials}
+	if p.guarded {
+		w.guard = &guard{}
+	}
+	return &login{p, w}, nil
+}
+
 // A login is a connector of the driver for one login.
 type login struct {
-	inner     driver.Connector
-	timeout   time.Duration
-	encrypted bool
-	guard     *guard // nil: none
+	*prepared
+	wire *wire
 }
 
 // Connect implements [driver.Connector].
 func (l *login) Connect(ctx context.Context) (driver.Conn, error) {
 	bounded, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
-	conn, err := l.inner.Connect(bounded)
+	conn, err := l.connector.Connect(context.WithValue(bounded, wireKey{}, l.wire))
 	switch {
 	case err == nil:
 		return conn, nil
-	case l.guard != nil && l.guard.offered:
+	case l.guarded && l.wire.guard.offered:
 		return nil, errOffered // the driver's is "invalid connection"
 	case err.Error() == noKeyText():
 		return nil, errNoKey
@@ -43,4 +108,4 @@ func (l *login) Connect(ctx context.Context) (driver.Conn, error) {
 }
 
 // Driver implements [driver.Connector].
-func (l *login) Driver() driver.Driver { return l.inner.Driver() }
+func (l *login) Driver() driver.Driver { return l.connector.Driver() }

@@ -118,6 +118,51 @@ func TestTLS(t *testing.T) {
 	})
 }
 
+// A login that goes on without TLS, as it may on loopback, goes on so alone: the
+// driver's connector would not ask for TLS again.
+func TestFallbackOfOneLogin(t *testing.T) {
+	eachServer(t, func(t *testing.T, none *mysqlserver.Server) {
+		cert, key := testcert.New(t)
+		own, err := mysqlserver.Start(t.Context(), &mysqlserver.Options{
+			Kind:     none.Kind(),
+			Files:    map[string][]byte{"server.crt": cert, "server.key": key},
+			Settings: map[string]string{"ssl_cert": "server.crt", "ssl_key": "server.key"},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if err := own.Stop(); err != nil {
+				t.Error(err)
+			}
+		}()
+		user, password := newUser(t, none)
+		if err := own.CreateUser(t.Context(), user, password); err != nil {
+			t.Fatal(err)
+		}
+		cfg := godriver.NewConfig()
+		cfg.TLSConfig = "preferred"
+		srv := none
+		cfg.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+			return to(srv)(ctx, network, address)
+		}
+		_, c := newCache(t, document(t, none, user, password))
+		db := open(t, c, &mysql.Options{Host: "127.0.0.1", Config: cfg})
+		db.SetMaxIdleConns(0) // each query logs in
+		var name, first, second string
+		if err := db.QueryRowContext(t.Context(), "SHOW STATUS LIKE 'Ssl_cipher'").Scan(&name, &first); err != nil {
+			t.Fatal(err)
+		}
+		srv = own
+		if err := db.QueryRowContext(t.Context(), "SHOW STATUS LIKE 'Ssl_cipher'").Scan(&name, &second); err != nil {
+			t.Fatal(err)
+		}
+		if first != "" || second == "" {
+			t.Errorf("ciphers %q and %q, want none where there is no TLS, and then one", first, second)
+		}
+	})
+}
+
 // serverKey returns MySQL's public key, as its administrator gives it to clients.
 func serverKey(t *testing.T, srv *mysqlserver.Server) *rsa.PublicKey {
 	t.Helper()

@@ -9,9 +9,10 @@ import (
 	"os"
 	"slices"
 	"syscall"
-	"time"
 
 	"github.com/go-sql-driver/mysql"
+
+	"github.com/keyturn/keyturn/dbconn"
 )
 
 // A wire is the network connection under one of the driver's. By it the driver
@@ -20,17 +21,23 @@ import (
 // is wrapped that a user of the driver gets to see.
 type wire struct {
 	net.Conn
-	to      string        // the address to dial, of several that the server has
-	wait    time.Duration // for its answer; 0: as long as for any
-	retired func() bool
-	guard   *guard // nil: none
+	credentials dbconn.Credentials
+	guard       *guard // nil: none
 }
+
+// A dialFunc is what [mysql.Config] dials with.
+type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// wireKey is where the context of a login has its wire: the driver passes that
+// context on when it dials.
+type wireKey struct{}
 
 var errRetired = errors.New("mysql: this connection makes room for one with a newer version of the secret")
 
-// dial has the connection of a login go through w, and reports whether it can: what
-// a program has registered with the driver for a network of its own is out of reach.
-func (w *wire) dial(cfg *mysql.Config, server address) bool {
+// dialWires has the connection of each login go through its wire, and reports
+// whether it can: what a program has registered with the driver for a network of its
+// own is out of reach.
+func dialWires(cfg *mysql.Config, server address) bool {
 	inner := cfg.DialFunc
 	if inner == nil {
 		if !server.isTCP() && server.network != "unix" {
@@ -39,28 +46,38 @@ func (w *wire) dial(cfg *mysql.Config, server address) bool {
 		inner = dialNetwork
 	}
 	cfg.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		if w.wait > 0 {
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(ctx, w.wait)
-			defer cancel()
+		w := ctx.Value(wireKey{}).(*wire)
+		if err := w.dial(ctx, inner, network, addr); err != nil {
+			return nil, err // not a net.Conn that holds one that is nil
 		}
-		conn, err := inner(ctx, network, cmp.Or(w.to, addr))
-		switch {
-		case err == nil:
-		case errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, context.DeadlineExceeded):
-			// The network has looked at the context's deadline itself, and was
-			// there before the context.
-			return nil, fmt.Errorf("%w: %w", err, context.DeadlineExceeded)
-		default:
-			return nil, err
-		}
-		if tcp, ok := conn.(*net.TCPConn); ok {
-			_ = tcp.SetKeepAlive(true) // which the driver cannot do any more
-		}
-		w.Conn = conn
 		return w, nil
 	}
 	return true
+}
+
+// dial opens the connection.
+func (w *wire) dial(ctx context.Context, inner dialFunc, network, addr string) error {
+	at := w.credentials.Address
+	if at.Wait > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, at.Wait)
+		defer cancel()
+	}
+	conn, err := inner(ctx, network, cmp.Or(at.Addr, addr))
+	switch {
+	case err == nil:
+	case errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, context.DeadlineExceeded):
+		// The network has looked at the context's deadline itself, and was
+		// there before the context.
+		return fmt.Errorf("%w: %w", err, context.DeadlineExceeded)
+	default:
+		return err
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetKeepAlive(true) // which the driver cannot do any more
+	}
+	w.Conn = conn
+	return nil
 }
 
 // dialer has no settings of its own, as the driver's: the time of a login is bounded as a whole.
@@ -81,7 +98,7 @@ func (w *wire) Read(p []byte) (int, error) {
 
 // SyscallConn implements [syscall.Conn].
 func (w *wire) SyscallConn() (syscall.RawConn, error) {
-	if w.retired() {
+	if w.credentials.Retired() {
 		return nil, errRetired
 	}
 	if conn, ok := w.Conn.(syscall.Conn); ok {
