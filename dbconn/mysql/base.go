@@ -34,6 +34,7 @@ type base struct {
 	roots func() *x509.CertPool // reads them from disk, the first time
 
 	latest atomic.Pointer[prepared] // what the latest login was made with
+	limits limits
 }
 
 // A place is a server and a database there.

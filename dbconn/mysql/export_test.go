@@ -3,6 +3,7 @@ package mysql
 import (
 	"context"
 	"database/sql/driver"
+	"time"
 
 	"github.com/go-sql-driver/mysql"
 
@@ -12,6 +13,11 @@ import (
 
 // Spread is how the addresses of a server are tried.
 var Spread = spread
+
+// NewLimits returns the function that bounds logins, with a timer of its own.
+func NewLimits() func(context.Context, time.Duration) (context.Context, context.CancelFunc) {
+	return new(limits).withTimeout
+}
 
 // They tell the errors of a login apart.
 var (

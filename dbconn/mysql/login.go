@@ -17,11 +17,12 @@ import (
 // and says nothing would be waited for as long as the caller does.
 const loginTimeout = 10 * time.Second
 
-// A prepared is the driver's connector for a server and a version of the secret. It
-// is made once: of what a login costs beside the driver's own work, that was the half.
+// A prepared is the driver's connector for a server and a version of the secret, which
+// is made once: to make one is as dear as all else that a login costs beside the
+// driver's own work.
 //
-// There is a hook of the driver that would put user and password into one for all
-// versions. But it may be the user's, whom one cannot ask for it.
+// One for all versions would need the driver's hook BeforeConnect, which may be the
+// user's already, and a configuration does not tell.
 type prepared struct {
 	credentials dbconn.Credentials // of the first login
 	connector   driver.Connector
@@ -77,18 +78,19 @@ func (b *base) connector(credentials dbconn.Credentials) (driver.Connector, erro
 	if p.guarded {
 		w.guard = &guard{}
 	}
-	return &login{p, w}, nil
+	return &login{p, &b.limits, w}, nil
 }
 
 // A login is a connector of the driver for one login.
 type login struct {
 	*prepared
-	wire *wire
+	limits *limits
+	wire   *wire
 }
 
 // Connect implements [driver.Connector].
 func (l *login) Connect(ctx context.Context) (driver.Conn, error) {
-	bounded, cancel := context.WithTimeout(ctx, l.timeout)
+	bounded, cancel := l.limits.withTimeout(ctx, l.timeout)
 	defer cancel()
 	conn, err := l.connector.Connect(context.WithValue(bounded, wireKey{}, l.wire))
 	switch {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"syscall"
+	"time"
 
 	"github.com/go-sql-driver/mysql"
 
@@ -66,9 +67,9 @@ func (w *wire) dial(ctx context.Context, inner dialFunc, network, addr string) e
 	conn, err := inner(ctx, network, cmp.Or(at.Addr, addr))
 	switch {
 	case err == nil:
-	case errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, context.DeadlineExceeded):
+	case (errors.Is(err, os.ErrDeadlineExceeded) || overLimit(ctx)) && !errors.Is(err, context.DeadlineExceeded):
 		// The network has looked at the context's deadline itself, and was
-		// there before the context.
+		// there before the context; or at a context made from a limited one.
 		return fmt.Errorf("%w: %w", err, context.DeadlineExceeded)
 	default:
 		return err
@@ -84,8 +85,15 @@ func (w *wire) dial(ctx context.Context, inner dialFunc, network, addr string) e
 var dialer net.Dialer
 
 func dialNetwork(ctx context.Context, network, addr string) (net.Conn, error) {
-	return dialer.DialContext(ctx, network, addr)
+	return dialer.DialContext(undated{ctx}, network, addr)
 }
+
+// undated is a context that does not say when it ends. A [net.Dialer] that is told
+// sets a timer of its own, beside that of the context, and looks up no sooner for it.
+type undated struct{ context.Context }
+
+// Deadline implements [context.Context].
+func (undated) Deadline() (time.Time, bool) { return time.Time{}, false }
 
 // Read implements [net.Conn].
 func (w *wire) Read(p []byte) (int, error) {
