@@ -638,8 +638,8 @@ func TestErrorsNameTheIDAsGiven(t *testing.T) {
 					if failed.SecretID != id || !strings.Contains(failed.Error(), fmt.Sprintf("secret %q", id)) {
 						t.Errorf("%s of %q: the error names %q", name, id, failed.SecretID)
 					}
-					if fault == denied && name != "canceled" && !strings.Contains(failed.Remedy, " on "+id+" in ") {
-						t.Errorf("%s of %q: the remedy is %q", name, id, failed.Remedy)
+					if fault == denied && name != "canceled" && !strings.Contains(failed.Remedy(), " on "+id+" in ") {
+						t.Errorf("%s of %q: the remedy is %q", name, id, failed.Remedy())
 					}
 				}
 			}

@@ -119,8 +119,8 @@ func checkDenied(t *testing.T, message string, f func(t *testing.T, text, advice
 			if !ok || !strings.HasSuffix(advice, ")") {
 				t.Fatalf("%q does not begin with what the service said", text)
 			}
-			if advice = strings.TrimSuffix(advice, ")"); failed.Remedy != advice {
-				t.Errorf("Remedy is %q, and the text says %q", failed.Remedy, advice)
+			if advice = strings.TrimSuffix(advice, ")"); failed.Remedy() != advice {
+				t.Errorf("Remedy is %q, and the text says %q", failed.Remedy(), advice)
 			}
 			f(t, text, advice)
 			// The SDK's error is in it for who wants to know more.

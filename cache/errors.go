@@ -30,10 +30,6 @@ type Error struct {
 	Op        string // "get" or "refresh"
 	Transient bool   // trying again later may help, without anybody changing anything
 
-	// Remedy is what to do about it, if the service's answer tells: which policy
-	// to change, for example, and how. The text has it too.
-	Remedy string
-
 	// Began is the start of the call that failed; what the service did after
 	// it, the error says nothing of.
 	Began time.Time
@@ -60,8 +56,8 @@ func (e *Error) problem() string {
 	// The SDK's own text repeats the operation and the attempt's headers
 	// before it comes to the point.
 	text := api.ErrorCode() + ": " + api.ErrorMessage()
-	if e.Remedy != "" {
-		text += " (" + e.Remedy + ")"
+	if remedy := e.Remedy(); remedy != "" {
+		text += " (" + remedy + ")"
 	}
 	return text
 }
@@ -78,15 +74,17 @@ func (e *Error) Is(target error) bool {
 	return ok && api.ErrorCode() == "ResourceNotFoundException"
 }
 
-// remedy returns what to do about an error of a read, if anything is known.
-func remedy(secretID string, err error) string {
-	api, ok := serviceError(err)
+// Remedy returns what to do about the service's answer in Err: which policy to
+// change, for example, and how. It is empty if nothing is known, or if it was not the
+// service that answered. The text has it too.
+func (e *Error) Remedy() string {
+	api, ok := serviceError(e.Err)
 	if !ok {
 		return ""
 	}
 	code := api.ErrorCode()
 	if code == "AccessDeniedException" {
-		return deniedAdvice(secretID, api.ErrorMessage())
+		return deniedAdvice(e.SecretID, api.ErrorMessage())
 	}
 	if code == "InvalidRequestException" && strings.Contains(api.ErrorMessage(), "default KMS service key") {
 		return "aws/secretsmanager is for its own account alone: have the owner give the secret a key of its own by UpdateSecret, " +
@@ -206,10 +204,7 @@ func transient(err error) bool {
 
 // fail returns err as this entry's error.
 func (e *entry) fail(op op, began time.Time, err error) *Error {
-	failed := &Error{
-		SecretID: e.key.id, VersionID: e.key.version, Op: string(op),
-		Transient: transient(err), Remedy: remedy(e.key.id, err), Began: began, Err: err,
-	}
+	failed := &Error{SecretID: e.key.id, VersionID: e.key.version, Op: string(op), Transient: transient(err), Began: began, Err: err}
 	if e.key.version == "" {
 		failed.Stage = e.key.label()
 	}
@@ -224,7 +219,7 @@ func (e *entry) named(err error) error {
 		return err
 	}
 	renamed := *failed
-	renamed.SecretID, renamed.Remedy = e.key.id, remedy(e.key.id, failed.Err)
+	renamed.SecretID = e.key.id
 	return &renamed
 }
 

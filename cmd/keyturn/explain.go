@@ -20,8 +20,7 @@ type failure struct {
 }
 
 // explain takes apart the error of a call about a secret. What to do is what package
-// cache says in an application's log, so that both say the same; its text is the
-// service's message and then the advice, in brackets.
+// cache says in an application's log, so that both say the same.
 func explain(secret string, err error) failure {
 	if _, ok := errors.AsType[*smithy.DeserializationError](err); ok {
 		return failure{text: "the answer could not be decoded; is something between this machine and AWS?"} // the error may quote it
@@ -33,12 +32,11 @@ func explain(secret string, err error) failure {
 	if _, answered := errors.AsType[*smithyhttp.ResponseError](err); !ok || !answered || elsewhere(err) {
 		return failure{text: err.Error(), fix: "see that this machine has credentials (aws sts get-caller-identity) and reaches the service"}
 	}
-	f := failure{code: api.ErrorCode(), text: api.ErrorCode() + ": " + api.ErrorMessage()}
-	full := (&cache.Error{SecretID: secret, Err: err}).Error()
-	if _, advice, ok := strings.Cut(full, f.text+" ("); ok {
-		f.fix = strings.TrimSuffix(advice, ")")
+	return failure{
+		code: api.ErrorCode(),
+		text: api.ErrorCode() + ": " + api.ErrorMessage(),
+		fix:  (&cache.Error{SecretID: secret, Err: err}).Remedy(),
 	}
-	return f
 }
 
 // elsewhere reports whether it was another service that failed, or denied: the one
