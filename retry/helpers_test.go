@@ -163,7 +163,13 @@ func (w *world) version(stage string) string {
 // AWSPENDING away, as the service does after it.
 func (w *world) promote(version string) {
 	w.t.Helper()
-	w.move(cache.Current, w.version(cache.Current), version)
+	w.promoteFrom(w.version(cache.Current), version)
+}
+
+// promoteFrom is promote where reads are not to be relied upon.
+func (w *world) promoteFrom(current, version string) {
+	w.t.Helper()
+	w.move(cache.Current, current, version)
 	w.unpend(version)
 }
 

@@ -17,6 +17,11 @@ const (
 	lastPoll  = 30 * time.Second
 )
 
+// settle is how long after a change the labels may show nothing of it. "All Secrets
+// Manager operations are eventually consistent": a version that was just put can be
+// missing from the next read.
+const settle = 3 * time.Second
+
 // poll is called when no candidate is left. If a rotation may be under way it
 // waits until the labels move or a login is accepted, and returns nil: the walk
 // begins anew. Otherwise, and when Options.Patience or ctx ends, it returns the
@@ -26,19 +31,18 @@ func (w *Walk) poll(ctx context.Context) error {
 	if !r.eager && !w.spent() && w.overtaken() {
 		return nil // what this walk saw refused is accepted now
 	}
-	if w.hopeless() {
+	if w.surpassed() {
+		w.extend()
+		return nil
+	}
+	wait := w.wait(ctx)
+	if wait <= 0 {
 		return w.fail(nil)
 	}
 	if w.err == nil {
 		// Refused on others' behalf: the quarantine that says so may end while
 		// we wait.
 		w.err = w.refusal()
-	}
-	if w.until.IsZero() {
-		w.until = time.Now().Add(r.opts.Patience)
-		r.opts.Stats.Polls.Add(1)
-		r.warn(ctx, "every version was refused while a rotation may be under way; waiting for its end",
-			slog.Duration("patience", r.opts.Patience))
 	}
 	var woken <-chan struct{}
 	if !w.spent() || w.woken < maxLogins {
@@ -48,10 +52,10 @@ func (w *Walk) poll(ctx context.Context) error {
 			return nil
 		}
 	}
-	patience := time.NewTimer(time.Until(w.until))
+	patience := time.NewTimer(wait)
 	defer patience.Stop()
 	// The reads end with the patience too.
-	reads, cancel := context.WithDeadline(ctx, w.until)
+	reads, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	for backoff := firstPoll; ; backoff = min(2*backoff, lastPoll) {
 		pause := time.NewTimer(jitter(backoff))
@@ -79,17 +83,66 @@ func (w *Walk) poll(ctx context.Context) error {
 	}
 }
 
+// wait returns how long to wait for the labels to move; 0: that would be vain. It
+// tells of a wait that is the walk's first of its kind.
+func (w *Walk) wait(ctx context.Context) time.Duration {
+	r := w.r
+	if w.hopeless() {
+		return 0
+	}
+	if !w.labels.rotating() {
+		left := min(w.settling(), r.opts.Patience)
+		if left > 0 && !w.lagging {
+			w.lagging = true
+			w.waits(ctx, "every version was refused and no rotation is to be seen, which may be late; waiting for one", left)
+		}
+		return left
+	}
+	if w.until.IsZero() {
+		w.until = time.Now().Add(r.opts.Patience)
+		w.waits(ctx, "every version was refused while a rotation may be under way; waiting for its end", r.opts.Patience)
+	}
+	// Not 0, which says something else.
+	return max(time.Until(w.until), 1)
+}
+
+// waits tells of a wait.
+func (w *Walk) waits(ctx context.Context, why string, patience time.Duration) {
+	w.r.opts.Stats.Polls.Add(1)
+	w.r.warn(ctx, why, slog.Duration("patience", patience))
+}
+
 // hopeless reports whether waiting for the end of a rotation would be vain.
 func (w *Walk) hopeless() bool {
 	r := w.r
 	switch {
-	case r.opts.Patience < 0 || !w.labels.rotating():
+	case r.opts.Patience < 0:
 		return true
 	case w.lock != nil || len(w.users) > 0:
 		return true // of a user that is locked out or not wanted, it makes no other
 	}
-	// A request that was not refused with AWSCURRENT itself does not wait.
-	return r.eager && !w.has(w.labels.current)
+	// A request does not wait for a rotation that cannot be seen, nor for one where it
+	// was not refused with AWSCURRENT itself.
+	return r.eager && (!w.labels.rotating() || !w.has(w.labels.current))
+}
+
+// settling returns for how long the labels may lag behind what the target has said of
+// AWSCURRENT.
+func (w *Walk) settling() time.Duration {
+	w.r.mu.Lock()
+	defer w.r.mu.Unlock()
+	return w.r.target.settling(w.labels.current)
+}
+
+// surpassed reports whether rotations have gone past a walk while it made its logins:
+// AWSCURRENT is on a version that it has not tried.
+func (w *Walk) surpassed() bool {
+	if w.r.eager || !w.spent() || w.has(w.labels.current) {
+		return false
+	}
+	w.r.mu.Lock()
+	defer w.r.mu.Unlock()
+	return !w.r.target.quarantined(w.labels.current)
 }
 
 // extend gives a walk that has made its logins one more: the labels have moved, and
@@ -133,6 +186,9 @@ func (w *Walk) overtaken() bool {
 
 // impatient is why a walk ends that has waited long enough.
 func (w *Walk) impatient() error {
+	if !w.labels.rotating() {
+		return nil // as if it had not waited: there is none
+	}
 	if w.cause != nil {
 		return fmt.Errorf("the labels were not seen to move within %v: %w", w.r.opts.Patience, w.cause)
 	}

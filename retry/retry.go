@@ -182,7 +182,7 @@ func New(c *cache.Cache, secretID string, isAuthError func(error) bool, opts *Op
 
 // Do calls login with one version of the secret after the other until one is
 // accepted: at most three times, and once more each time the labels have moved
-// while it waited. It returns nil once login has; the error of login, unchanged,
+// on from what it tried. It returns nil once login has; the error of login, unchanged,
 // if that is no refusal; an [*Error] if all versions were refused; and the cache's
 // own error if the secret cannot be read.
 //
@@ -192,8 +192,10 @@ func New(c *cache.Cache, secretID string, isAuthError func(error) bool, opts *Op
 //
 // Do may wait: for a read of the secret, for the verdict on another caller's
 // login, and, if every version was refused while a rotation may be under way,
-// up to Options.Patience for the end of the rotation. It never waits longer
-// than ctx.
+// up to Options.Patience for the end of the rotation. Where the target has just
+// begun to refuse what it had accepted and there is no rotation to be seen, it
+// waits up to 3 seconds for one: reads of Secrets Manager may lag behind. It never
+// waits longer than ctx.
 func (r *Retrier) Do(ctx context.Context, login func(context.Context, *cache.Secret) error) error {
 	w := r.Walk()
 	for {

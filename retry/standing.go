@@ -43,9 +43,10 @@ type standing struct {
 	acceptedAt time.Time
 	refused    uint64 // number of the latest refusal, whether it counted or not, 0: none
 	refusedAt  time.Time
-	err        error  // the target's own, of that refusal
-	counted    uint64 // number of the latest refusal that counted, 0: none
-	freed      uint64 // number of the latest refusal, of another version, that made this one worth a try again
+	err        error     // the target's own, of that refusal
+	counted    uint64    // number of the latest refusal that counted, 0: none
+	turnedAt   time.Time // of the first refusal that counted after an acceptance
+	freed      uint64    // number of the latest refusal, of another version, that made this one worth a try again
 
 	held    time.Duration // how long it is in quarantine, from heldAt; 0: it is not
 	heldAt  time.Time
@@ -136,6 +137,9 @@ func (t *standings) refuse(version string, began uint64, err error) (counts bool
 	// would lock the account. Nor do those get any that may not see AWSPENDING:
 	// what they meet is the next rotation, as a rule, whose end they wait for.
 	changed := st.accepted > st.counted
+	if changed {
+		st.turnedAt = now
+	}
 	st.counted = st.refused
 	t.streak++
 	differs := !t.one && t.lately(st) && t.streak <= maxStreak && !t.pendingHidden
@@ -160,6 +164,17 @@ func (t *standings) barred(version string, verdict uint64) bool {
 // quarantine lasts.
 func (t *standings) lately(st *standing) bool {
 	return st.accepted > 0 && t.since(st.acceptedAt) < quarantine
+}
+
+// settling returns for how long the labels may lag behind what the target says of the
+// version, which AWSCURRENT was last seen on: it has just refused what it had accepted.
+// A version that was never accepted has nothing to settle: its password is wrong.
+func (t *standings) settling(version string) time.Duration {
+	st := t.versions[version]
+	if st == nil || st.refused <= st.accepted || st.turnedAt.IsZero() {
+		return 0
+	}
+	return settle - t.since(st.turnedAt)
 }
 
 // quarantined reports whether the version must not be tried.

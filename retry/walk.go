@@ -38,6 +38,7 @@ type Walk struct {
 	accepted uint64    // the target's latest acceptance before that pass
 	news     uint64    // what had been heard of it by then
 	until    time.Time // end of Options.Patience; zero: not waiting yet
+	lagging  bool      // it has waited for labels that may lag behind
 	pass     string    // the version to try without a lead: the gate has let us go
 
 	login *login // under way
