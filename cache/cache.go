@@ -188,7 +188,6 @@ func (c *Cache) fly(f func()) bool {
 // A change is one for OnChange.
 type change struct{ old, new *Secret }
 
-// tell calls OnChange.
 func (c *Cache) tell(ch change) {
 	if !c.closed.Load() {
 		c.opts.OnChange(ch.old, ch.new)

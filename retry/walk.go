@@ -59,7 +59,7 @@ type login struct {
 	probe  bool  // the one caller who tries a version after its quarantine
 }
 
-// Walk begins a walk.
+// Walk begins a walk. It asks for nothing and waits for nothing.
 func (r *Retrier) Walk() *Walk { return &Walk{r: r} }
 
 // Next returns the version to log in with now. It may wait, no longer than ctx,

@@ -37,7 +37,6 @@ func (s *step) set(ctx context.Context) (string, error) {
 	return s.rescue(ctx, a, refused)
 }
 
-// strategy asks the target.
 func (s *step) strategy(current *Value) (Strategy, error) {
 	strategist, ok := s.target.(Strategist)
 	if !ok {

@@ -158,7 +158,6 @@ func cancelRotateSecret(req *request, in secretIDInput) (secretRef, *Error) {
 	return out, nil
 }
 
-// disable switches rotation off.
 func (c *rotationConfig) disable() {
 	enabled := false
 	c.enabled = &enabled

@@ -267,7 +267,6 @@ func (r *run) createUsers(t *testing.T) (password string) {
 	return password
 }
 
-// wait waits.
 func wait(t *testing.T, d time.Duration) {
 	t.Helper()
 	timer := time.NewTimer(d)

@@ -10,7 +10,7 @@ import (
 	"github.com/keyturn/keyturn/smtest"
 )
 
-// SecretID is the secret's.
+// SecretID is the name of the secret that a [Matrix] rotates.
 const SecretID = "prod/db"
 
 // NewSecret returns a server that holds the secret, and a cache over it.
