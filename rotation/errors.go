@@ -19,7 +19,7 @@ const (
 	ReasonDeleted     Reason = "deleted"      // the secret is marked for deletion
 	ReasonDisabled    Reason = "disabled"     // rotation is switched off, or was cancelled
 	ReasonNoVersion   Reason = "no version"   // the token is no version of the secret
-	ReasonNotPending  Reason = "not pending"  // the token's version is not AWSPENDING
+	ReasonNotPending  Reason = "not pending"  // the token's version is not AWSPENDING, or another rotation was faster
 	ReasonNoValue     Reason = "no value"     // AWSCURRENT or AWSPENDING has no value yet
 	ReasonEdited      Reason = "edited"       // AWSPENDING does not follow from AWSCURRENT
 	ReasonNotSet      Reason = "not set"      // the target refuses AWSPENDING after setSecret

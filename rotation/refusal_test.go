@@ -1,6 +1,7 @@
 package rotation_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -339,5 +340,75 @@ func TestPasswordEdited(t *testing.T) {
 			t.Fatalf("after %d steps: %v", done, err)
 		}
 		srv.checkRotated(mem, token)
+	}
+}
+
+// meanwhile is a server where others are at work before the first change is.
+type meanwhile struct {
+	*memory
+
+	others func()
+}
+
+func (o *meanwhile) Set(ctx context.Context, c rotation.Change) error {
+	if others := o.others; others != nil {
+		o.others = nil
+		others()
+	}
+	return o.memory.Set(ctx, c)
+}
+
+// A call that is slower than others, which complete its rotation and set the
+// password of the next one, finds that nothing it knows logs in. That is not the
+// lockout for which somebody has to be called.
+func TestSetOvertaken(t *testing.T) {
+	for _, tt := range []struct {
+		name      string
+		completed int // rotations
+		reason    rotation.Reason
+	}{
+		{"its own is completed", 1, ""},
+		{"its own and another are completed", 2, rotation.ReasonNotPending},
+		{"none is", 0, rotation.ReasonLockedOut},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			srv, mem := newService(t), newMemory()
+			others := rotation.NewHandler(srv.client, mem, nil)
+			token := srv.begin(t)
+			mustRun := func(token string, steps ...string) {
+				if err := run(t.Context(), others, token, steps...); err != nil {
+					t.Fatal(err)
+				}
+			}
+			h := rotation.NewHandler(srv.client, &meanwhile{mem, func() {
+				for n, next := 0, token; n < tt.completed; n++ {
+					mustRun(next, steps...)
+					next = srv.begin(t)
+					mustRun(next, steps[:2]...)
+				}
+				if tt.completed == 0 {
+					mem.set("by hand")
+				}
+			}}, nil)
+			if err := h.Handle(t.Context(), event(steps[0], token)); err != nil {
+				t.Fatal(err)
+			}
+			err := h.Handle(t.Context(), event(steps[1], token))
+			if tt.reason == "" {
+				if err != nil {
+					t.Errorf("setSecret = %v, want nil: its version is AWSCURRENT", err)
+				}
+				return
+			}
+			if e, ok := errors.AsType[*rotation.Error](err); !ok || e.Reason != tt.reason {
+				t.Errorf("setSecret = %v, want the reason %q", err, tt.reason)
+			}
+			if tt.completed == 0 {
+				return
+			}
+			if err := run(t.Context(), others, srv.holder("AWSPENDING"), steps[2:]...); err != nil {
+				t.Errorf("the rotation that was under way: %v", err)
+			}
+		})
 	}
 }

@@ -14,8 +14,9 @@ import (
 
 // rescue sets AWSPENDING where AWSCURRENT is refused, for whatever version the
 // target accepts. Without it nobody could change the password any more. Most
-// often it finds that AWSPENDING is set, by an earlier call of this step.
-func (s *step) rescue(ctx context.Context, a *actor, currentRefused error) (result string, err error) {
+// often it finds that AWSPENDING is set, by an earlier call of this step. refused
+// says why nothing helps; err ends the step.
+func (s *step) rescue(ctx context.Context, a *actor, currentRefused error) (result string, refused, err error) {
 	why := []error{currentRefused}
 	for _, attempt := range []struct {
 		result string
@@ -28,12 +29,11 @@ func (s *step) rescue(ctx context.Context, a *actor, currentRefused error) (resu
 	} {
 		refused, err := attempt.try(ctx, a)
 		if err != nil || refused == nil {
-			return attempt.result, err
+			return attempt.result, nil, err
 		}
 		why = append(why, refused)
 	}
-	return "", Problem(ReasonLockedOut, "give the user the password of AWSCURRENT by hand, and let the rotation be repeated",
-		fmt.Errorf("no version of the secret logs in, so nobody is there to set the password: %w", errors.Join(why...)))
+	return "", errors.Join(why...), nil
 }
 
 func (s *step) setAlready(ctx context.Context, a *actor) (refused, err error) {

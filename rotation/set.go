@@ -31,10 +31,32 @@ func (s *step) set(ctx context.Context) (string, error) {
 	if how.Alternating {
 		// No older version is a way out: AWSPREVIOUS is the partner's. And that
 		// AWSPENDING may log in says nothing about the user of AWSCURRENT.
-		return "", Problem(ReasonLockedOut, "nothing was changed; put the password that the user has into AWSCURRENT, "+
+		return s.lockedOut(ctx, current, "nothing was changed; put the password that the user has into AWSCURRENT, "+
 			"or give the user the password of AWSCURRENT, and repeat the rotation", refused)
 	}
-	return s.rescue(ctx, a, refused)
+	result, refused, err := s.rescue(ctx, a, refused)
+	if err != nil || refused == nil {
+		return result, err
+	}
+	return s.lockedOut(ctx, current, "give the user the password of AWSCURRENT by hand, and let the rotation be repeated",
+		fmt.Errorf("no version of the secret logs in, so nobody is there to set the password: %w", refused))
+}
+
+// lockedOut is what set returns if nobody may log in, unless AWSCURRENT has moved
+// since it was read: then other calls have completed this rotation and may have
+// set the next one's password, and that this step's are refused is as it should be.
+func (s *step) lockedOut(ctx context.Context, current *Value, remedy string, refused error) (string, error) {
+	if err := s.describe(ctx); err != nil {
+		return "", Problem(ReasonLockedOut, remedy, fmt.Errorf("%w; whether AWSCURRENT has moved meanwhile is not known: %w", refused, err))
+	}
+	switch s.holder {
+	case s.event.ClientRequestToken:
+		return alreadyCurrent, nil
+	case current.VersionID():
+		return "", Problem(ReasonLockedOut, remedy, refused)
+	}
+	return "", Problem(ReasonNotPending, "let that rotation end, or start a new one with rotate-secret",
+		fmt.Errorf("AWSCURRENT has moved from version %s to version %s while this step was at work: %w", current.VersionID(), s.holder, refused))
 }
 
 func (s *step) strategy(current *Value) (Strategy, error) {
