@@ -23,6 +23,7 @@ const (
 	smLost      kind = "service: connections broken"
 	smSlow      kind = "service: slow"
 	smDenied    kind = "service: denying"
+	smStale     kind = "service: stale reads"
 
 	rotationFails kind = "rotation: fails in " // and the step
 	secretRubbish kind = "secret: edited into rubbish"

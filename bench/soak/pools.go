@@ -30,7 +30,7 @@ const (
 	// shortTTL is that of half of the caches, which hear of a rotation by themselves;
 	// the others have the default, and hear of it by a refusal. It is not shorter because
 	// the refresh at about four fifths of it must have time for the longest denial.
-	shortTTL   = 20 * time.Second
+	shortTTL   = 30 * time.Second
 	defaultTTL = 5 * time.Minute
 
 	statement = "SELECT pg_sleep(0.02)"

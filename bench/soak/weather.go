@@ -17,9 +17,11 @@ const (
 	longest  = 5 * time.Second
 
 	// denial is how long the service denies access to AWSCURRENT, at most. A denial is
-	// final: a cache beyond its TTL says so to its readers, which is its contract. So one
-	// begins when every cache has TTL left for it (see ready), and nobody is told.
-	denial = 2500 * time.Millisecond
+	// final: a cache beyond its TTL says so to its readers, which is its contract, and
+	// does not ask again before its back-off is over. So one begins when every cache has
+	// TTL left for both (see ready), and nobody is told.
+	denial  = 2500 * time.Millisecond
+	backOff = 4 * time.Second
 )
 
 // Streams of random numbers, so that what one does changes nothing for the others.
@@ -144,17 +146,18 @@ var troubles = []choice[trouble]{
 	{1, trouble{kind: smDenied, fault: smtest.Fault{Err: smtest.AccessDenied}, most: denial}},
 	{1, trouble{kind: smDenied, fault: smtest.Fault{Err: smtest.AccessDenied, Operation: "GetSecretValue", Stage: "AWSPENDING"}}},
 	{1, trouble{kind: smDenied, fault: smtest.Fault{Err: smtest.AccessDeniedByKMS, Operation: "GetSecretValue"}, most: denial}},
+	{1, trouble{kind: smStale, fault: smtest.Fault{Stale: 2 * time.Second, Probability: 0.5}}},
 }
 
-// ready reports an error as long as there is a cache whose TTL would end within a
-// denial: one that could not read the secret in the trouble before.
+// ready reports an error as long as there is a cache whose TTL would end before one
+// that begins now is forgotten: one that could not read the secret in the trouble before.
 func (s *soak) ready() error {
 	for _, p := range s.pools {
 		if p.cache == nil {
 			continue
 		}
 		ttl := cmp.Or(p.ttl, defaultTTL)
-		if st := p.cache.Handle(p.rotated.id).Status(); st.State == cache.Dead || st.Age+denial+time.Second > ttl {
+		if st := p.cache.Handle(p.rotated.id).Status(); st.State == cache.Dead || st.Age+denial+backOff > ttl {
 			return fmt.Errorf("%s, %s: %v old", p.database.name, p.name, st.Age)
 		}
 	}
