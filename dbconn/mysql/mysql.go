@@ -35,12 +35,12 @@ type Options struct {
 	Config *mysql.Config
 
 	// Host and Port, one unit, name the server; a Host that begins with a slash
-	// is the path of its socket. Default: as above. A host that nobody names is
-	// an error, not the local machine.
+	// is the path of its socket. Default: see [Options]. A host that nobody
+	// names is an error, not the local machine.
 	Host string
 	Port int
 
-	// Database is the database's name. Default: as above, or else none.
+	// Database is the database's name. Default: see [Options], or else none.
 	Database string
 
 	// Keys are the names of the secret's fields, where they are not AWS's own.

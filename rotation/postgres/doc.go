@@ -8,10 +8,10 @@
 //
 // A JSON object with the keys of AWS's own functions:
 //
-//	{"host": "db.example.com", "port": 5432, "username": "app", "password": "...", "dbname": "app"}
+//	{"engine": "postgres", "host": "db.example.com", "port": 5432, "username": "app", "password": "...", "dbname": "app"}
 //
-// port (a number or a string) may be missing: 5432; dbname too: postgres. All
-// other keys are carried over into each new version, byte for byte. The host must
+// engine may be missing, another engine's is an error; port (a number or a string)
+// may be missing: 5432; dbname too: postgres. All other keys are carried over into each new version, byte for byte. The host must
 // be the one that takes writes, unless a superuser acts, whose secret names that
 // one.
 //
